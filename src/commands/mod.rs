@@ -1,0 +1,82 @@
+//! The commands of the program, one file each.
+//!
+//! A command's `run` takes its arguments and the checked settings and returns; what goes to another
+//! program it prints on stdout, everything else on stderr.
+
+use crate::settings::Settings;
+
+/// Why a command did not succeed. The message says what the operator does next.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The settings are wrong: exit 78 (`EX_CONFIG`); restarting does not help.
+    #[error("{0}")]
+    Settings(String),
+    /// Disk, device or network: exit 75 (`EX_TEMPFAIL`); try again.
+    #[error("{0}")]
+    TryAgain(String),
+    /// A defect of the program: exit 70 (`EX_SOFTWARE`).
+    #[error("{0}")]
+    Defect(String),
+    /// What was asked for cannot be done with this input: exit 1.
+    #[error("{0}")]
+    Input(String),
+}
+
+impl Failure {
+    /// Any error about the input.
+    pub fn input(error: impl std::fmt::Display) -> Self {
+        Self::Input(error.to_string())
+    }
+
+    /// The exit code (sysexits.h).
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Settings(_) => 78,
+            Self::TryAgain(_) => 75,
+            Self::Defect(_) => 70,
+            Self::Input(_) => 1,
+        }
+    }
+}
+
+macro_rules! commands {
+    ($($(#[$doc:meta])* $variant:ident => $module:ident),* $(,)?) => {
+        $(pub mod $module;)*
+
+        /// The command and its arguments.
+        #[derive(Debug, clap::Subcommand)]
+        pub enum Command {
+            $($(#[$doc])* $variant($module::Args),)*
+        }
+
+        impl Command {
+            /// Runs the command.
+            pub fn run(&self, settings: &Settings) -> Result<(), Failure> {
+                match self {
+                    $(Self::$variant(args) => $module::run(args, settings),)*
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    /// The daemon: what the systemd unit starts
+    Run => run,
+    /// Run a recorded night through the whole pipeline
+    Simulate => simulate,
+    /// Subtract one calibrated image from another and list what changed
+    Difference => difference,
+    /// Calibrate one raw frame
+    Calibrate => calibrate,
+    /// Combine frames into a master bias, dark or flat
+    Master => master,
+    /// Build a deep reference from calibrated frames
+    Reference => reference,
+    /// Show alert packets
+    Alert => alert,
+    /// Look into the disk buffer
+    Spool => spool,
+    /// Synthesise a recorded night with a truth table
+    Sky => sky,
+}

@@ -1,0 +1,13 @@
+//! `nightjar spool`.
+
+use super::Failure;
+use crate::settings::Settings;
+
+/// Arguments of `nightjar spool`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs the command.
+pub fn run(_args: &Args, _settings: &Settings) -> Result<(), Failure> {
+    Err(Failure::Defect("not built yet".into()))
+}

@@ -1,0 +1,1 @@
+//! What was seen before: the ledger of exposures, objects, detections and coverage.

@@ -1,0 +1,1 @@
+//! The night: joins the stages by bounded channels and holds no arithmetic.

@@ -1,0 +1,1 @@
+//! Finds where the reference lies under the science image and resamples it to its grid.

@@ -1,0 +1,1 @@
+//! The disk buffer: finished Kafka messages, one file an exposure.

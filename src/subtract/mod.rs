@@ -1,0 +1,1 @@
+//! The proper difference image (Zackay, Ofek & Gal-Yam 2016) with kernels that vary over the field.

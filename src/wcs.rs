@@ -1,0 +1,1 @@
+//! World coordinates: TAN, TAN-SIP and TPV.
