@@ -1,1 +1,0 @@
-//! World coordinates: TAN, TAN-SIP and TPV.
