@@ -1,25 +1,33 @@
 //! The `nightjar` command.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use nightjar::commands::Command;
+use nightjar::commands::{Command, Failure};
 use nightjar::settings::Settings;
 
 /// Turns a telescope's exposures into alerts in Kafka.
 #[derive(Debug, Parser)]
 #[command(name = "nightjar", version)]
 struct Line {
+    /// Settings file [default: /etc/nightjar/nightjar.toml where it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
 
 fn main() -> ExitCode {
     let line = Line::parse();
-    match line.command.run(&Settings::default()) {
+    let settings = Settings::load(line.config.as_deref());
+    let result = settings.map_err(Failure::from).and_then(|settings| line.command.run(&settings));
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("nightjar: {failure}");
+            for sentence in failure.to_string().lines() {
+                eprintln!("nightjar: {sentence}");
+            }
             ExitCode::from(failure.exit_code())
         }
     }

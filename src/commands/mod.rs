@@ -3,7 +3,7 @@
 //! A command's `run` takes its arguments and the checked settings and returns; what goes to another
 //! program it prints on stdout, everything else on stderr.
 
-use crate::settings::Settings;
+use crate::settings::{Settings, SettingsError};
 
 /// Why a command did not succeed. The message says what the operator does next.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +36,12 @@ impl Failure {
             Self::Defect(_) => 70,
             Self::Input(_) => 1,
         }
+    }
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        Self::Settings(error.to_string())
     }
 }
 

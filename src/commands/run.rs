@@ -8,6 +8,7 @@ use crate::settings::Settings;
 pub struct Args {}
 
 /// Runs the command.
-pub fn run(_args: &Args, _settings: &Settings) -> Result<(), Failure> {
+pub fn run(_args: &Args, settings: &Settings) -> Result<(), Failure> {
+    settings.check_for_run()?;
     Err(Failure::Defect("not built yet".into()))
 }

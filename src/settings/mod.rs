@@ -1,5 +1,109 @@
-//! Settings, read once and whole before the first photon.
+//! Settings: read once and whole, before the first photon, into plain structs.
+//!
+//! They come from one TOML file; the environment overrides any key (`NIGHTJAR__UPLINK__BROKERS`
+//! for `[uplink] brokers`, lists separated by commas). Each field's documentation gives unit,
+//! default and consequence; `config/nightjar.toml` shows them all. A key that does not exist is
+//! refused, since a misspelt one would be a default in silence. All faults are reported together,
+//! one line each, with the key, the value and what is allowed.
+//!
+//! Only `commands` and `night` see [`Settings`]; the stages get values.
+
+mod delivery;
+mod read;
+mod rules;
+mod science;
+mod site;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+pub use delivery::{Delivery, Drain, Metrics, Security, Service, Spool, Uplink};
+pub use read::{Fault, SettingsError};
+pub use science::{Alerts, Detect, History, Profile, References};
+pub use site::{AmplifierSettings, Calibration, Camera, CameraKind, Detector, Frames, Observatory, Telescope, Trigger};
+
+/// Where the settings are looked for when no file is named.
+pub const DEFAULT_FILE: &str = "/etc/nightjar/nightjar.toml";
 
 /// All settings, checked.
-#[derive(Debug, Clone, Default)]
-pub struct Settings {}
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Who sends the alerts and from where.
+    pub observatory: Observatory,
+    /// Where frames come from.
+    pub camera: Camera,
+    /// Where the telescope points.
+    pub telescope: Telescope,
+    /// What is used where headers lack it.
+    pub detector: Detector,
+    /// The frame journal.
+    pub frames: Frames,
+    /// The masters.
+    pub calibration: Calibration,
+    /// The deep images that exposures are compared with.
+    pub references: References,
+    /// The camera's filter names and their `fid` (ZTF: 1 g, 2 r, 3 i; others from 10 up). Default
+    /// g = 1, r = 2, i = 3; what the file gives is added to these.
+    pub filters: BTreeMap<String, i32>,
+    /// What counts as a change.
+    pub detect: Detect,
+    /// Packets and topics.
+    pub alerts: Alerts,
+    /// Objects, detections, coverage and ledger.
+    pub history: History,
+    /// The disk buffer.
+    pub spool: Spool,
+    /// The Kafka cluster.
+    pub uplink: Uplink,
+    /// Figures for Prometheus.
+    pub metrics: Metrics,
+    /// The process itself.
+    pub service: Service,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            observatory: Observatory::default(),
+            camera: Camera::default(),
+            telescope: Telescope::default(),
+            detector: Detector::default(),
+            frames: Frames::default(),
+            calibration: Calibration::default(),
+            references: References::default(),
+            filters: BTreeMap::from([("g".into(), 1), ("r".into(), 2), ("i".into(), 3)]),
+            detect: Detect::default(),
+            alerts: Alerts::default(),
+            history: History::default(),
+            spool: Spool::default(),
+            uplink: Uplink::default(),
+            metrics: Metrics::default(),
+            service: Service::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads `file`, or [`DEFAULT_FILE`] when none is named and it is there, and the environment.
+    pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
+        let default = Path::new(DEFAULT_FILE);
+        let file = file.or_else(|| default.exists().then_some(default));
+        read::read(file, None)
+    }
+
+    /// Reads `file` and, in place of the environment, these variables.
+    pub fn load_with(
+        file: Option<&Path>,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, SettingsError> {
+        read::read(file, Some(variables.into_iter().collect()))
+    }
+
+    /// What the daemon needs beyond what a rehearsal does; all faults at once.
+    pub fn check_for_run(&self) -> Result<(), SettingsError> {
+        rules::check_for_run(self)
+    }
+}
