@@ -1,4 +1,5 @@
 //! Pixels of real frames lie where astropy (wcslib) puts them on the sky.
+#![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

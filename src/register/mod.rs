@@ -1,1 +1,3 @@
 //! Finds where the reference lies under the science image and resamples it to its grid.
+
+pub mod polynomial;

@@ -9,6 +9,9 @@ struct Term {
     r: u8,
 }
 
+/// A term of a SIP polynomial: powers p and q of u and v, and its coefficient.
+pub(super) type SipTerm = (u8, u8, f64);
+
 /// Highest power of a coordinate in either convention.
 const MAX_POWER: usize = 9;
 
@@ -38,8 +41,8 @@ impl Sip {
     pub(super) const MAX_ORDER: u8 = MAX_POWER as u8;
 
     /// From terms (p, q, coefficient) of A and B.
-    pub(super) fn new(a: &[(u8, u8, f64)], b: &[(u8, u8, f64)]) -> Self {
-        let terms = |list: &[(u8, u8, f64)]| {
+    pub(super) fn new(a: &[SipTerm], b: &[SipTerm]) -> Self {
+        let terms = |list: &[SipTerm]| {
             list.iter()
                 .filter(|(p, q, coefficient)| *coefficient != 0.0 && p + q <= Self::MAX_ORDER)
                 .map(|&(u, v, coefficient)| Term { coefficient, u, v, r: 0 })
@@ -53,7 +56,7 @@ impl Sip {
     }
 
     /// Order and terms (p, q, coefficient) of A and B, for a header.
-    pub(super) fn terms(&self) -> (u8, [Vec<(u8, u8, f64)>; 2]) {
+    pub(super) fn terms(&self) -> (u8, [Vec<SipTerm>; 2]) {
         let list = |terms: &[Term]| terms.iter().map(|t| (t.u, t.v, t.coefficient)).collect::<Vec<_>>();
         let order = self.a.iter().chain(&self.b).map(|t| t.u + t.v).max().unwrap_or(0);
         (order, [list(&self.a), list(&self.b)])
@@ -63,7 +66,7 @@ impl Sip {
 /// TPV (FITS registry): ξ' = Σ `PV1_m` · term m of (ξ, η), η' = Σ `PV2_m` · term m of (η, ξ), in degrees.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Tpv {
-    pv: [[f64; Self::TERMS]; 2],
+    pv: Box<[[f64; Self::TERMS]; 2]>,
     xi: Vec<Term>,
     eta: Vec<Term>,
 }
@@ -84,7 +87,7 @@ impl Tpv {
                 })
                 .collect()
         };
-        Self { xi: used(&pv[0], false), eta: used(&pv[1], true), pv }
+        Self { xi: used(&pv[0], false), eta: used(&pv[1], true), pv: Box::new(pv) }
     }
 
     /// Powers (first coordinate, second coordinate, radius) of each term in the convention's order:

@@ -1,6 +1,6 @@
 //! World coordinates in FITS headers.
 
-use super::distortion::{Sip, Tpv};
+use super::distortion::{Sip, SipTerm, Tpv};
 use super::{Distortion, Wcs, WcsError};
 use crate::fits::{Header, Value};
 
@@ -212,7 +212,7 @@ fn distortion(header: &Header, longitude: usize, latitude: usize) -> Result<Dist
 }
 
 fn sip(header: &Header) -> Result<Option<Sip>, WcsError> {
-    let polynomial = |name: &str| -> Result<Option<Vec<(u8, u8, f64)>>, WcsError> {
+    let polynomial = |name: &str| -> Result<Option<Vec<SipTerm>>, WcsError> {
         let keyword = format!("{name}_ORDER");
         let Some(order) = optional(header, &keyword)? else { return Ok(None) };
         if order.fract() != 0.0 || !(0.0..=f64::from(Sip::MAX_ORDER)).contains(&order) {
