@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use nightjar::commands::{Command, Failure};
+use nightjar::service::log;
 use nightjar::settings::Settings;
 
 /// Turns a telescope's exposures into alerts in Kafka.
@@ -20,6 +21,7 @@ struct Line {
 
 fn main() -> ExitCode {
     let line = Line::parse();
+    log::start();
     let settings = Settings::load(line.config.as_deref());
     let result = settings.map_err(Failure::from).and_then(|settings| line.command.run(&settings));
     match result {

@@ -1,5 +1,7 @@
 //! A settings file with several faults is answered with every one of them, a line each, and exit 78.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

@@ -1,1 +1,17 @@
-//! The daemon and its host: systemd, journal, clock, signals, status.
+//! The process as a service: clock, log, shutdown, what systemd is told, the status file.
+//!
+//! Only this module and `commands` know that the program runs under systemd; the stages log with
+//! [`tracing`] and get the time as an argument.
+
+pub mod clock;
+pub mod credentials;
+pub mod heart;
+pub mod log;
+pub mod memory;
+pub mod shutdown;
+pub mod status_file;
+pub mod systemd;
+
+pub use clock::Stopwatch;
+pub use heart::Hearts;
+pub use shutdown::Shutdown;

@@ -1,0 +1,64 @@
+//! What systemd is told: ready, state, stopping, still alive. Nothing happens where the program was
+//! not started by systemd.
+
+use std::time::Duration;
+
+use systemd::daemon;
+
+use super::{Hearts, Shutdown};
+use crate::service::shutdown::Phase;
+
+/// The settings are read and the spool is recovered.
+pub fn ready(status: &str) {
+    tell(&[(daemon::STATE_READY, "1"), (daemon::STATE_STATUS, status)]);
+}
+
+/// One line that a person can read in `systemctl status`.
+pub fn status(line: &str) {
+    tell(&[(daemon::STATE_STATUS, line)]);
+}
+
+/// The way to the end has begun.
+pub fn stopping(status: &str) {
+    tell(&[(daemon::STATE_STOPPING, "1"), (daemon::STATE_STATUS, status)]);
+}
+
+/// Feeds the watchdog on a thread of its own, for as long as no stage hangs, until the process
+/// stops. Without a watchdog (`WatchdogSec=` not set) nothing is started.
+pub fn feed_watchdog(hearts: Hearts, shutdown: Shutdown) -> std::io::Result<()> {
+    let microseconds = daemon::watchdog_enabled().unwrap_or(0);
+    if microseconds == 0 {
+        return Ok(());
+    }
+    let pause = Duration::from_micros(microseconds) / 3;
+    std::thread::Builder::new().name("watchdog".into()).spawn(move || {
+        let mut hangs = false;
+        loop {
+            match hearts.hung() {
+                None => {
+                    hangs = false;
+                    tell(&[(daemon::STATE_WATCHDOG, "1")]);
+                }
+                Some(stage) if !hangs => {
+                    hangs = true;
+                    tracing::error!(
+                        nightjar_stage = stage,
+                        "{stage} has not moved for {:.0} s: systemd will restart nightjar, and the exposure is done again",
+                        hearts.deadline().as_secs_f64()
+                    );
+                }
+                Some(_) => {}
+            }
+            if shutdown.wait_for(Phase::AtOnce, pause) {
+                break;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn tell(state: &[(&str, &str)]) {
+    if let Err(error) = daemon::notify(state.iter()) {
+        tracing::debug!("systemd could not be told {state:?}: {error}");
+    }
+}
