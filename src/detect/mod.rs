@@ -125,7 +125,7 @@ pub struct Candidate {
     pub sumrat: f64,
     /// Likeness to a star on the science image, 0 to 1 (`classtar`).
     pub class_star: f64,
-    /// Local sky level of the science image, electrons.
+    /// Local level of the difference image in an annulus around it, electrons: near 0 (`sky`).
     pub sky: f64,
     /// Distance to the nearest edge, pixels (`mindtoedge`).
     pub edge_distance: f64,
@@ -135,7 +135,7 @@ pub struct Candidate {
     pub trail_px: f64,
     /// Peak over robust rms of the difference cut-out (`dsnrms`).
     pub difference_snr: f64,
-    /// Peak over robust rms of the science cut-out (`ssnrms`).
+    /// Peak over robust rms of the matched-filtered difference around it (`ssnrms`).
     pub science_snr: f64,
     /// Nearest source of the reference.
     pub neighbour: Option<Neighbour>,
@@ -182,7 +182,8 @@ pub struct Conditions {
     pub reference_frames: i32,
     /// Width and height of the science image.
     pub shape: (usize, usize),
-    /// Corners of the science image on the sky (ra, dec), degrees, in order around the frame.
+    /// Corners of the science image on the sky (ra, dec), degrees: those of the first, the last
+    /// pixel of the first row, the last and the first pixel of the last row.
     pub corners: [(f64, f64); 4],
     /// What the operator should know (fall-backs, doubtful scales), sentences.
     pub warnings: Vec<String>,
@@ -197,4 +198,11 @@ pub struct Detections {
     pub conditions: Conditions,
     /// Every candidate, those that a rule rejects included.
     pub candidates: Vec<Candidate>,
+}
+
+impl Detections {
+    /// The candidates that become alerts: those that no rule rejects.
+    pub fn accepted(&self) -> impl Iterator<Item = &Candidate> {
+        self.candidates.iter().filter(|candidate| candidate.rejected.is_none())
+    }
 }

@@ -1,1 +1,5 @@
-//! What was seen before: the ledger of exposures, objects, detections and coverage.
+//! What was seen before: exposures, objects, detections, coverage, in SQLite.
+
+mod epoch;
+
+pub use epoch::{Past, PriorEpoch};

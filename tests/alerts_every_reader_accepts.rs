@@ -1,0 +1,39 @@
+//! Every community reader of ZTF packets takes Nightjar's.
+
+mod packets;
+
+use std::process::Command;
+
+use nightjar::alert::{Alert, packets as make};
+use packets::{candidate, detections, nothing_before, parameters, python};
+
+/// Two candidates, one of each sign.
+fn two_alerts() -> Vec<Alert> {
+    let detections =
+        detections("2026-11-24T03:15:22.12", vec![candidate(1500.3, 1200.8, 9000.0), candidate(40.2, 2990.1, -3000.0)]);
+    let jd = detections.exposure.start.jd();
+    let pasts = ["NJR26aaaaaaa", "NJR26aaaaaab"].map(|name| nothing_before(name, jd));
+    make(&detections, &pasts, &parameters()).unwrap()
+}
+
+#[test]
+fn the_same_exposure_gives_the_same_bytes() {
+    let (first, second) = (two_alerts(), two_alerts());
+    for (a, b) in first.iter().zip(&second) {
+        assert_eq!(a.payload, b.payload);
+    }
+}
+
+#[test]
+fn every_reader_takes_our_packets() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for alert in two_alerts() {
+        std::fs::write(folder.path().join(format!("{}.avro", alert.candid)), &alert.payload).unwrap();
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/packets/readers.py");
+    let output = Command::new(python).arg(script).arg("accept").arg(folder.path()).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}{err}");
+    assert!(out.contains("2 packets, 6 readers"), "{out}");
+}
