@@ -27,6 +27,11 @@ impl ExposureId {
         Self(text.into())
     }
 
+    /// The night in the name; `None` where the name is not one of ours.
+    pub fn night(&self) -> Option<NightName> {
+        self.0.split_once('-')?.0.parse().ok()
+    }
+
     /// The name as text; safe as a file name.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -112,6 +117,8 @@ mod tests {
     fn an_exposure_is_named_by_its_night_and_the_time_of_its_start() {
         let start: Mjd = "2026-11-24T03:15:22.12".parse().unwrap();
         let night = NightName::of(start, 0.0);
-        assert_eq!(ExposureId::new(night, start).as_str(), "20261124-031522.120");
+        let id = ExposureId::new(night, start);
+        assert_eq!(id.as_str(), "20261124-031522.120");
+        assert_eq!(id.night(), Some(night));
     }
 }

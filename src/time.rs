@@ -145,6 +145,19 @@ impl NightName {
     }
 }
 
+impl FromStr for NightName {
+    type Err = DateError;
+
+    /// Reads a name back: eight digits that are a date.
+    fn from_str(text: &str) -> Result<Self, DateError> {
+        let error = || DateError(text.to_owned());
+        let name: u32 = Some(text).filter(|t| t.len() == 8).and_then(|t| t.parse().ok()).ok_or_else(error)?;
+        let (year, month, day) = (name / 10_000, name / 100 % 100, name % 100);
+        jiff::civil::Date::new(year as i16, month as i8, day as i8).map_err(|_| error())?;
+        Ok(Self(name))
+    }
+}
+
 impl fmt::Display for NightName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:08}", self.0)

@@ -1,5 +1,8 @@
 //! Where frames come from. Every source yields the same [`RawFrame`].
 
+pub mod folder;
+pub mod journal;
+
 use crate::exposure::Exposure;
 use crate::fits::Header;
 use crate::image::{Image, Mask};

@@ -8,12 +8,14 @@
 mod cfitsio;
 mod header;
 mod read;
+mod whole;
 mod write;
 
 use std::path::PathBuf;
 
 pub use header::{Card, Header, Value};
 pub use read::{FitsImage, read_header, read_image, read_planes};
+pub use whole::{Wholeness, wholeness};
 pub use write::{HduOut, Plane, write_fits};
 
 /// Why a FITS file could not be read or written. Each message ends in what to do.
