@@ -1,0 +1,27 @@
+# `make` lists what there is. Each target installs what it lacks first (packaging/install-what-is-missing),
+# and does nothing twice.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help night test lint bench campaign deb
+
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+night: ## a synthetic night from raw frames to alerts, with the table of what was found (NIGHT=folder, SEED=n)
+	@packaging/night
+
+test: ## every test, against real Apache Kafka, astropy and fastavro
+	@packaging/test
+
+lint: ## formatting, lints, documentation, licences and known vulnerabilities
+	@packaging/lint
+
+bench: ## how fast: the benchmarks, and one exposure from raw file to durable alerts
+	@packaging/bench
+
+campaign: ## the long fault campaign of delivery, with its table
+	@packaging/campaign
+
+deb: ## the Debian package, into the folder of the compiled code
+	@packaging/deb
