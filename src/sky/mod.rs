@@ -1,1 +1,54 @@
-//! A synthetic night with a truth table; shares no PSF, resampling or WCS code with the pipeline.
+//! A synthetic night with a truth table, to rehearse and to test with.
+//!
+//! Written apart from the pipeline: it shares no PSF, resampling, WCS or transform code with it, so
+//! that both cannot be wrong in the same way. Only the FITS writer and the calendar are common.
+//!
+//! ```text
+//! catalogue ─► optics, projection ─► render ─► noise, detector ─► frames, truth ─► score
+//! ```
+//!
+//! Everything is drawn from streams that are named by seed, purpose, frame and row
+//! ([`random`]), so that a seed gives the same files whatever the number of threads.
+
+pub mod catalogue;
+pub mod defects;
+pub mod entries;
+pub mod fourier;
+pub mod galaxy;
+pub mod optics;
+pub mod pair;
+pub mod projection;
+pub mod random;
+pub mod render;
+pub mod truth;
+pub mod view;
+
+use std::path::PathBuf;
+
+use crate::fits::FitsError;
+
+/// Why a synthetic night could not be made. Each message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum SkyError {
+    /// A FITS file could not be written.
+    #[error(transparent)]
+    Fits(#[from] FitsError),
+    /// A folder or table could not be written or read.
+    #[error("{path}: {reason}; check that the folder exists, is writable and has room", path = path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// What was asked for makes no night.
+    #[error("{0}")]
+    Request(String),
+}
+
+impl SkyError {
+    /// An error about a file or folder.
+    pub fn file(path: impl Into<PathBuf>, reason: impl std::fmt::Display) -> Self {
+        Self::File { path: path.into(), reason: reason.to_string() }
+    }
+}
