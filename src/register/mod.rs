@@ -1,3 +1,5 @@
 //! Finds where the reference lies under the science image and resamples it to its grid.
 
 pub mod polynomial;
+pub mod resample;
+pub mod spline;
