@@ -1,1 +1,4 @@
-//! The night: joins the stages by bounded channels and holds no arithmetic.
+//! The night: the stages joined.
+
+pub mod leavings;
+pub mod outcome;

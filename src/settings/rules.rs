@@ -1,6 +1,7 @@
 //! What each setting may be: the one table behind every message about a wrong one.
 
 use super::{CameraKind, Fault, Security, Settings, SettingsError};
+use crate::exposure::FrameKind;
 
 /// What one key may hold.
 pub(super) struct Rule {
@@ -51,6 +52,15 @@ const RULES: &[Rule] = &[
     rule("telescope.pointing_command", "a command line, or \"\" for none", |_| true),
     rule("telescope.fields", FILE, |s| s.telescope.fields.is_absolute()),
     rule("detector.rcid", "a number from 0 to 99", |s| s.detector.rcid <= 99),
+    rule("detector.image_type", "\"light\", \"bias\", \"dark\" or \"flat\"", |s| {
+        s.detector.image_type.as_deref().is_none_or(|kind| FrameKind::from_keyword(kind) != FrameKind::Other)
+    }),
+    rule("detector.exposure_s", "seconds from 0 to 86400", |s| {
+        s.detector.exposure_s.is_none_or(|seconds| (0.0..=86_400.0).contains(&seconds))
+    }),
+    rule("detector.filter", "a name that is not empty", |s| {
+        s.detector.filter.as_deref().is_none_or(|name| !name.trim().is_empty())
+    }),
     rule("detector.gain", "electrons per ADU above 0", |s| positive(s.detector.gain)),
     rule("detector.read_noise", "electrons above 0", |s| positive(s.detector.read_noise)),
     rule("detector.saturation", "ADU above 0", |s| positive(s.detector.saturation)),

@@ -128,6 +128,12 @@ pub struct Detector {
     /// Number of the readout channel, in `candid` and the packets; two detectors of one observatory
     /// need different ones. Default 0.
     pub rcid: u8,
+    /// What frames were taken for ("light", "bias", …). No default: `IMAGETYP` or `OBSTYPE`.
+    pub image_type: Option<String>,
+    /// Open-shutter time, seconds. No default: `EXPTIME` or `EXPOSURE`.
+    pub exposure_s: Option<f64>,
+    /// Filter of a camera that has only one. No default: `FILTER`.
+    pub filter: Option<String>,
     /// Electrons per ADU. No default: without it and without `GAIN` fluxes stay in ADU.
     pub gain: Option<f64>,
     /// Read noise, electrons. No default: without it and without `RDNOISE` it is measured on the

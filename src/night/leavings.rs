@@ -1,0 +1,282 @@
+//! What a rehearsal leaves behind: `candidates.csv`, `alerts/`, `difference/`, `summary.json`.
+//!
+//! ```text
+//! OUT/
+//!   candidates.csv                     one line a candidate, rejected ones included
+//!   alerts/<exposure>/<candid>.avro    the bytes that Kafka gets
+//!   difference/<exposure>.fits         extensions DIFFERENCE, SCORE, MASK
+//!   summary.json                       exposures and totals
+//!   history.sqlite, spool/             the rehearsal's own history and spool
+//! ```
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::outcome::{Outcome, StageSeconds};
+use crate::alert::Alert;
+use crate::detect::{Candidate, Detections};
+use crate::exposure::ExposureId;
+
+/// Everything in the folder that a rehearsal makes.
+const OURS: [&str; 5] = ["candidates.csv", "alerts", "difference", "summary.json", "spool"];
+
+/// Why nothing can be left there.
+#[derive(Debug, thiserror::Error)]
+pub enum LeavingsError {
+    /// The folder holds something else.
+    #[error("{}: is not empty and not the output of an earlier rehearsal; name a new folder with --out", .0.display())]
+    NotOurs(PathBuf),
+    /// The operating system said no.
+    #[error("{path}: cannot be written ({reason}); name a folder with --out that you may write to and that has room", path = path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+}
+
+/// One line of `candidates.csv`. Pixels are FITS pixels: the centre of the first is (1, 1).
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    exposure: &'a ExposureId,
+    x: f64,
+    y: f64,
+    ra: f64,
+    dec: f64,
+    flux: f64,
+    flux_err: f64,
+    snr: f64,
+    mag: f64,
+    mag_err: f64,
+    positive: char,
+    fwhm: f64,
+    elong: f64,
+    flags: u16,
+    rejected: &'static str,
+    scorr: f64,
+    chi: f64,
+    rb: f64,
+    trail: f64,
+    class_star: f64,
+    nneg: u32,
+    nbad: u32,
+}
+
+impl<'a> Line<'a> {
+    fn of(exposure: &'a ExposureId, candidate: &Candidate) -> Self {
+        let c = candidate;
+        Self {
+            exposure,
+            x: round(c.x + 1.0, 3),
+            y: round(c.y + 1.0, 3),
+            ra: round(c.ra, 7),
+            dec: round(c.dec, 7),
+            flux: round(c.flux, 2),
+            flux_err: round(c.flux_err, 2),
+            snr: round(c.snr, 2),
+            mag: round(c.mag, 4),
+            mag_err: round(c.mag_err, 4),
+            positive: if c.positive { 't' } else { 'f' },
+            fwhm: round(c.fwhm, 3),
+            elong: round(c.a / c.b, 3),
+            flags: c.flags,
+            rejected: c.rejected.map_or("", |rule| rule.name()),
+            scorr: round(c.scorr, 2),
+            chi: round(c.chi, 3),
+            rb: round(c.rb, 3),
+            trail: round(c.trail_px, 2),
+            class_star: round(c.class_star, 3),
+            nneg: c.nneg,
+            nbad: c.nbad,
+        }
+    }
+}
+
+/// One exposure of `summary.json`.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExposureSummary {
+    /// Its name.
+    pub exposure: ExposureId,
+    /// The file that it came in.
+    pub file: String,
+    /// Field as its header names it.
+    pub field: String,
+    /// Filter as its header names it.
+    pub filter: String,
+    /// Seconds by stage.
+    pub seconds: StageSeconds,
+    /// Candidates, rejected ones included.
+    pub candidates: usize,
+    /// Alerts that are durable.
+    pub alerts: usize,
+    /// Alerts that Kafka has acknowledged.
+    pub acknowledged: usize,
+    /// FWHM of a star, arcseconds; null where the exposure was not subtracted.
+    pub seeing_arcsec: Option<f64>,
+    /// 5σ limiting magnitude; null where the exposure was not subtracted.
+    pub limit_mag: Option<f64>,
+    /// Why there are no alerts; null where there are.
+    pub reason: Option<String>,
+}
+
+impl ExposureSummary {
+    /// What `outcome` says; nothing is acknowledged yet.
+    pub fn of(outcome: &Outcome) -> Self {
+        let found = outcome.result.as_ref().ok();
+        Self {
+            exposure: outcome.exposure.id.clone(),
+            file: outcome.exposure.file.clone(),
+            field: outcome.exposure.field.clone(),
+            filter: outcome.exposure.filter.clone(),
+            seconds: outcome.seconds,
+            candidates: found.map_or(0, |f| f.candidates),
+            alerts: outcome.alerts(),
+            acknowledged: 0,
+            seeing_arcsec: found.map(|f| round(f.seeing_arcsec, 3)),
+            limit_mag: found.map(|f| round(f.limit_mag, 3)),
+            reason: outcome.reason(),
+        }
+    }
+}
+
+/// The totals of `summary.json`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Totals {
+    /// Exposures.
+    pub exposures: usize,
+    /// Alerts that are durable.
+    pub alerts: usize,
+    /// Alerts that Kafka has acknowledged.
+    pub acknowledged: usize,
+    /// Seconds from the first frame to the last acknowledgement.
+    pub seconds: f64,
+    /// Largest resident memory, MB.
+    pub peak_rss_mb: Option<f64>,
+}
+
+/// `summary.json`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    /// One entry an exposure.
+    pub exposures: Vec<ExposureSummary>,
+    /// All of them together.
+    pub totals: Totals,
+}
+
+/// The folder being filled.
+#[derive(Debug)]
+pub struct Leavings {
+    folder: PathBuf,
+    candidates: csv::Writer<File>,
+}
+
+impl Leavings {
+    /// Empties `folder` of an earlier rehearsal, or makes it.
+    ///
+    /// # Errors
+    ///
+    /// When it holds something else or cannot be written.
+    pub fn begin(folder: &Path) -> Result<Self, LeavingsError> {
+        std::fs::create_dir_all(folder).map_err(fault(folder))?;
+        let entries = std::fs::read_dir(folder).map_err(fault(folder))?.flatten();
+        let names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        if !names.is_empty() && !names.iter().any(|name| name == "candidates.csv") {
+            return Err(LeavingsError::NotOurs(folder.to_owned()));
+        }
+        for name in names.iter().filter(|name| OURS.contains(&name.as_str()) || name.starts_with("history.sqlite")) {
+            let path = folder.join(name);
+            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            removed.map_err(fault(&path))?;
+        }
+        let path = folder.join("candidates.csv");
+        let mut candidates = csv::WriterBuilder::new().has_headers(false).from_path(&path).map_err(fault(&path))?;
+        candidates.write_record(COLUMNS).map_err(fault(&path))?;
+        for name in ["alerts", "difference"] {
+            std::fs::create_dir(folder.join(name)).map_err(fault(folder))?;
+        }
+        Ok(Self { folder: folder.to_owned(), candidates })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where the difference image of an exposure goes.
+    pub fn difference_file(&self, exposure: &ExposureId) -> PathBuf {
+        self.folder.join("difference").join(format!("{exposure}.fits"))
+    }
+
+    /// Adds the candidates and the alerts of an exposure.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be written.
+    pub fn add(&mut self, detections: &Detections, alerts: &[Alert]) -> Result<(), LeavingsError> {
+        let csv = self.folder.join("candidates.csv");
+        for candidate in &detections.candidates {
+            self.candidates.serialize(Line::of(&detections.exposure.id, candidate)).map_err(fault(&csv))?;
+        }
+        self.candidates.flush().map_err(fault(&csv))?;
+        if alerts.is_empty() {
+            return Ok(());
+        }
+        let folder = self.folder.join("alerts").join(detections.exposure.id.as_str());
+        std::fs::create_dir_all(&folder).map_err(fault(&folder))?;
+        for alert in alerts {
+            let path = folder.join(format!("{}.avro", alert.candid));
+            std::fs::write(&path, &alert.payload).map_err(fault(&path))?;
+        }
+        Ok(())
+    }
+
+    /// Writes `summary.json`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn finish(self, summary: &Summary) -> Result<(), LeavingsError> {
+        let path = self.folder.join("summary.json");
+        let text = serde_json::to_vec_pretty(summary).map_err(fault(&path))?;
+        std::fs::write(&path, text).map_err(fault(&path))
+    }
+}
+
+/// The header of `candidates.csv`: the fields of [`Line`] in their order.
+const COLUMNS: [&str; 22] = [
+    "exposure",
+    "x",
+    "y",
+    "ra",
+    "dec",
+    "flux",
+    "flux_err",
+    "snr",
+    "mag",
+    "mag_err",
+    "positive",
+    "fwhm",
+    "elong",
+    "flags",
+    "rejected",
+    "scorr",
+    "chi",
+    "rb",
+    "trail",
+    "class_star",
+    "nneg",
+    "nbad",
+];
+
+fn fault<E: ToString>(path: &Path) -> impl FnOnce(E) -> LeavingsError + use<E> {
+    let path = path.to_owned();
+    move |error| LeavingsError::Io { path, reason: error.to_string() }
+}
+
+fn round(value: f64, decimals: i32) -> f64 {
+    let scale = 10_f64.powi(decimals);
+    (value * scale).round() / scale
+}
