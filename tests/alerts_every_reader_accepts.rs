@@ -1,5 +1,7 @@
 //! Every community reader of ZTF packets takes Nightjar's.
 
+#![allow(clippy::unwrap_used)]
+
 mod packets;
 
 use std::process::Command;

@@ -34,7 +34,7 @@ pub(super) fn candidate_record(
         fid: parameters.filter_id(&exposure.filter),
         pid: processing_id(exposure, parameters.rcid),
         diffmaglim: some(conditions.limit_mag),
-        pdiffimfilename: Some(format!("{}.fits", exposure.id)),
+        pdiffimfilename: Some(difference_file(exposure)),
         programpi: Some(parameters.program_pi.clone()),
         programid: parameters.program_id,
         candid: numbered.candid,
@@ -199,6 +199,32 @@ pub(super) fn remembered(record: &CandidateRecord) -> PriorEpoch {
         clrcounc: r.clrcounc,
         rbversion: r.rbversion,
     }
+}
+
+/// The exposure without a candidate.
+pub(super) fn upper_limit(exposure: &Exposure, conditions: &Conditions, parameters: &AlertParameters) -> PriorEpoch {
+    PriorEpoch {
+        jd: exposure.start.jd(),
+        fid: parameters.filter_id(&exposure.filter),
+        pid: processing_id(exposure, parameters.rcid),
+        diffmaglim: some(conditions.limit_mag),
+        pdiffimfilename: Some(difference_file(exposure)),
+        programpi: Some(parameters.program_pi.clone()),
+        programid: parameters.program_id,
+        nid: Some(exposure.night.nid()),
+        rcid: Some(i32::from(parameters.rcid)),
+        field: field_number(&exposure.field),
+        magzpsci: some(conditions.zero_point),
+        magzpsciunc: some(conditions.zero_point_err),
+        magzpscirms: some(conditions.zero_point_rms),
+        rbversion: parameters.rb_version.clone(),
+        ..PriorEpoch::default()
+    }
+}
+
+/// `pdiffimfilename`.
+fn difference_file(exposure: &Exposure) -> String {
+    format!("{}.fits", exposure.id)
 }
 
 /// `isdiffpos`.

@@ -25,10 +25,10 @@ pub use identifiers::{MOST_ALERTS_A_SIGN, candidate_id, field_number, filter_num
 pub use schema::{AlertSchema, VERSION, alert_schema};
 
 use crate::detect::{Candidate, Cutouts, Detections};
-use crate::history::{Past, PriorEpoch};
+use crate::history::{Past, PriorEpoch, Sighting};
 use crate::time::NightName;
 use cutout::{Gzip, LocalWcs, gzipped_fits};
-use record::{AlertRecord, CutoutRecord};
+use record::{AlertRecord, CutoutRecord, Epochs};
 
 /// What is the same for every alert of a night.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,7 +86,7 @@ pub struct Alert {
     /// The packet.
     pub payload: Vec<u8>,
     /// What the history keeps of it.
-    pub remembered: PriorEpoch,
+    pub sighting: Sighting,
 }
 
 /// Why no packet could be made.
@@ -163,6 +163,11 @@ pub fn packets(
         .collect()
 }
 
+/// The exposure as later packets carry it where they have no detection: its limiting magnitude.
+pub fn upper_limit(detections: &Detections, parameters: &AlertParameters) -> PriorEpoch {
+    candidate::upper_limit(&detections.exposure, &detections.conditions, parameters)
+}
+
 fn packet(
     numbered: &Numbered<'_>,
     past: &Past,
@@ -185,7 +190,7 @@ fn packet(
         object_id: &past.object_id,
         candid: numbered.candid,
         candidate: record,
-        prv_candidates: Some(&past.epochs),
+        prv_candidates: Some(Epochs(&past.epochs)),
         fp_hists: Some([]),
         science: Some(science),
         template: Some(template),
@@ -205,7 +210,11 @@ fn packet(
         .map(|(name, value)| (name.to_owned(), value.into_bytes()))
         .into(),
         payload: encoded(&datum, parameters.profile)?,
-        remembered,
+        sighting: Sighting {
+            object_id: past.object_id.clone(),
+            object_place: past.object_place,
+            detection: remembered,
+        },
     })
 }
 

@@ -4,7 +4,9 @@
 //! check that order against the schema: the order here is the schema's, and
 //! `tests/alerts_every_reader_accepts.rs` reads every field back with a reader that is not ours.
 
-use serde::Serialize;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
 
 use crate::history::PriorEpoch;
 
@@ -22,7 +24,7 @@ pub(super) struct AlertRecord<'a> {
     pub object_id: &'a str,
     pub candid: i64,
     pub candidate: CandidateRecord,
-    pub prv_candidates: Option<&'a [PriorEpoch]>,
+    pub prv_candidates: Option<Epochs<'a>>,
     pub fp_hists: Option<[(); 0]>,
     #[serde(rename = "cutoutScience")]
     pub science: Option<CutoutRecord>,
@@ -30,6 +32,15 @@ pub(super) struct AlertRecord<'a> {
     pub template: Option<CutoutRecord>,
     #[serde(rename = "cutoutDifference")]
     pub difference: Option<CutoutRecord>,
+}
+
+/// What was seen before, shared between the packets of an exposure.
+pub(super) struct Epochs<'a>(pub &'a [Arc<PriorEpoch>]);
+
+impl Serialize for Epochs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(Arc::as_ref))
+    }
 }
 
 /// One picture.

@@ -1,5 +1,7 @@
 //! What is remembered of an earlier exposure at one place.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 /// An earlier detection, or an upper limit where an exposure covered the place without one.
@@ -7,7 +9,7 @@ use serde::Serialize;
 /// Names, order and units are those of the packet's `prv_candidates`, so that a packet writes it as
 /// it is. An upper limit has what belongs to its exposure, and nothing of a candidate. No value is
 /// a NaN.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct PriorEpoch {
     /// Julian date (UTC) at which the shutter opened [days].
     pub jd: f64,
@@ -130,8 +132,10 @@ pub struct PriorEpoch {
 pub struct Past {
     /// Name of the object: the one it has, or the one it gets with this detection.
     pub object_id: String,
+    /// Where the object was first seen (right ascension, declination), degrees.
+    pub object_place: (f64, f64),
     /// Earlier detections and upper limits, oldest first, as far back as packets carry them.
-    pub epochs: Vec<PriorEpoch>,
+    pub epochs: Vec<Arc<PriorEpoch>>,
     /// Detections since the beginning, this one included (`ndethist`).
     pub detections: i32,
     /// Exposures since the beginning that covered the place, this one included (`ncovhist`).
@@ -140,4 +144,15 @@ pub struct Past {
     pub first_jd: f64,
     /// Last detection, this one included, JD (`jdendhist`).
     pub last_jd: f64,
+}
+
+/// A detection that became an alert, as the history keeps it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sighting {
+    /// Name of the object.
+    pub object_id: String,
+    /// Where the object was first seen (right ascension, declination), degrees.
+    pub object_place: (f64, f64),
+    /// The detection.
+    pub detection: PriorEpoch,
 }

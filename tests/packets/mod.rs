@@ -8,7 +8,7 @@ use ndarray::Array2;
 use nightjar::alert::{AlertParameters, Profile};
 use nightjar::detect::{CUTOUT_SIDE, Candidate, Conditions, Cutouts, Detections, Neighbour};
 use nightjar::exposure::{Exposure, ExposureId, FrameKind};
-use nightjar::history::{Past, PriorEpoch};
+use nightjar::history::Past;
 use nightjar::time::{Mjd, NightName};
 
 /// Pixels a row and rows of the exposure.
@@ -179,7 +179,8 @@ pub fn parameters() -> AlertParameters {
 pub fn nothing_before(object_id: &str, jd: f64) -> Past {
     Past {
         object_id: object_id.into(),
-        epochs: Vec::<PriorEpoch>::new(),
+        object_place: (10.0, 41.0),
+        epochs: Vec::new(),
         detections: 1,
         coverages: 1,
         first_jd: jd,
