@@ -322,7 +322,9 @@ impl Spool {
         let bytes = match first {
             Ok(bytes) => bytes,
             Err(error) => {
-                tracing::warn!("exposure {exposure}: writing to the spool failed ({error}); trying once more in a new file");
+                tracing::warn!(
+                    "exposure {exposure}: writing to the spool failed ({error}); trying once more in a new file"
+                );
                 let _ = self.store.remove(&reservation.name);
                 let second = format!("{}.again.tmp", reservation.name.trim_end_matches(".tmp"));
                 publish(None, &second).map_err(|error| {
@@ -380,9 +382,8 @@ impl Spool {
 
     /// Opens an unsent exposure to read it.
     pub fn read(&self, sequence: u64) -> Result<SegmentReader> {
-        SegmentReader::open(&*self.store, &format!("ready/{}", file_name(sequence))).map_err(|error| {
-            SpoolError::Segment { place: self.store.place(), sequence, why: error.to_string() }
-        })
+        SegmentReader::open(&*self.store, &format!("ready/{}", file_name(sequence)))
+            .map_err(|error| SpoolError::Segment { place: self.store.place(), sequence, why: error.to_string() })
     }
 
     /// The cursor as it will be when the first `settled` records of each of these are settled:
@@ -474,9 +475,12 @@ impl Spool {
                 Err(ReadError::Io(error)) => return Err(self.io("reading an exposure")(error)),
             }
         }
-        self.inner().exposures.remove(exposure);
-        let reservation = self.reserve(segment::segment_bytes(exposure, &messages))?;
-        self.commit_named(reservation, exposure, &messages)?;
+        // Where a power cut came between writing and removing, it has its new number already.
+        if self.inner().exposures.get(exposure) == Some(&sequence) {
+            self.inner().exposures.remove(exposure);
+            let reservation = self.reserve(segment::segment_bytes(exposure, &messages))?;
+            self.commit_named(reservation, exposure, &messages)?;
+        }
         let name = format!("ready/{}", file_name(sequence));
         self.store.remove(&name).map_err(self.io(format!("removing {name}")))?;
         self.inner().ready.remove(&sequence);
@@ -540,7 +544,9 @@ impl Spool {
                 Pressure::KeepNothing => tracing::error!(
                     "disk of {place} is {used:.0} % full ({free} MB free): nothing sent is kept any more; free some space or bring the uplink back"
                 ),
-                Pressure::Trim => tracing::warn!("disk of {place} is {used:.0} % full: sent exposures are being trimmed"),
+                Pressure::Trim => {
+                    tracing::warn!("disk of {place} is {used:.0} % full: sent exposures are being trimmed")
+                }
                 Pressure::Warn => tracing::warn!("disk of {place} is {used:.0} % full; look what fills it"),
                 Pressure::Ample => tracing::info!("disk of {place} has room again ({used:.0} % full)"),
             }
@@ -559,9 +565,7 @@ impl Spool {
             let whole = inner.sent.iter().filter(|(_, sent)| !sent.trimmed);
             whole.map(|(s, sent)| Kept { sequence: *s, bytes: sent.bytes, age_s: now_s - sent.since_s }).collect()
         };
-        for sequence in pressure::to_trim(&kept, keep_s, pressure, &room) {
-            self.cut_to_head(sequence)?;
-        }
+        self.cut_to_heads(&pressure::to_trim(&kept, keep_s, pressure, &room))?;
         self.forget_heads()?;
         if pressure < Pressure::KeepNothing {
             self.keep_reserve();
@@ -571,7 +575,18 @@ impl Spool {
 
     fn trim_all(&self) -> Result<()> {
         let whole: Vec<u64> = self.inner().sent.iter().filter(|(_, sent)| !sent.trimmed).map(|(s, _)| *s).collect();
-        whole.into_iter().try_for_each(|sequence| self.cut_to_head(sequence))
+        self.cut_to_heads(&whole)
+    }
+
+    fn cut_to_heads(&self, sequences: &[u64]) -> Result<()> {
+        if sequences.is_empty() {
+            return Ok(());
+        }
+        // Else a power cut could bring a trimmed file back to `ready/`, where it would look damaged.
+        for folder in ["sent", "ready"] {
+            self.store.sync_folder(folder).map_err(self.io(format!("synchronising {folder}/")))?;
+        }
+        sequences.iter().try_for_each(|sequence| self.cut_to_head(*sequence))
     }
 
     /// Frees a sent exposure but for its head, which still recognises a repeated one.
@@ -625,7 +640,10 @@ impl Spool {
 
     fn release_reserve(&self) {
         if self.store.remove("reserve.bin").is_ok() {
-            tracing::error!("disk of {} is full to the last byte: the spool's reserve was given up", self.store.place());
+            tracing::error!(
+                "disk of {} is full to the last byte: the spool's reserve was given up",
+                self.store.place()
+            );
         }
         self.inner().reserve_kept = false;
     }

@@ -154,7 +154,9 @@ pub enum SpoolError {
         why: &'static str,
     },
     /// The identity of the spool is unreadable.
-    #[error("{place}/spool.json is unreadable ({why}) and no exposure tells the spool's uuid; restore it from a backup, or move the folder away to begin a new spool")]
+    #[error(
+        "{place}/spool.json is unreadable ({why}) and no exposure tells the spool's uuid; restore it from a backup, or move the folder away to begin a new spool"
+    )]
     Identity {
         /// The folder.
         place: String,

@@ -18,7 +18,9 @@ pub enum Finding {
     #[error("{0} unfinished exposures were removed from the spool; their frames are processed again")]
     Unfinished(usize),
     /// Numbers that are neither here nor sent.
-    #[error("exposures {first} to {last} are missing from the spool and were never sent: the disk lost them; check it (smartctl, dmesg) and process their frames again")]
+    #[error(
+        "exposures {first} to {last} are missing from the spool and were never sent: the disk lost them; check it (smartctl, dmesg) and process their frames again"
+    )]
     Gap {
         /// First missing number.
         first: u64,
@@ -36,7 +38,9 @@ pub enum Finding {
         what: String,
     },
     /// A file that is no segment of this spool.
-    #[error("{file} cannot be read as a segment of this spool ({why}) and was moved to quarantine/; `nightjar spool verify` shows what is in it")]
+    #[error(
+        "{file} cannot be read as a segment of this spool ({why}) and was moved to quarantine/; `nightjar spool verify` shows what is in it"
+    )]
     Unreadable {
         /// The file.
         file: String,
@@ -50,7 +54,9 @@ pub enum Finding {
     #[error("spool.json was unreadable; the spool's uuid {0} was found in its exposures")]
     Identity(Uuid),
     /// The broker knows of exposures that this disk does not.
-    #[error("this spool was restored from an older copy: the broker has exposures up to {broker}, here the last is {here}; {renumbered} exposures taken since then got new numbers, none is lost or sent twice")]
+    #[error(
+        "this spool was restored from an older copy: the broker has exposures up to {broker}, here the last is {here}; {renumbered} exposures taken since then got new numbers, none is lost or sent twice"
+    )]
     Restored {
         /// Last number that the broker knows.
         broker: u64,
@@ -60,7 +66,9 @@ pub enum Finding {
         renumbered: usize,
     },
     /// The broker's cursor lacks what this spool had delivered.
-    #[error("the broker does not remember {0} exposures that were sent: another cluster, or its cursor topic was deleted; `nightjar spool retry --sent` sends again what is still kept")]
+    #[error(
+        "the broker does not remember {0} exposures that were sent: another cluster, or its cursor topic was deleted; `nightjar spool retry --sent` sends again what is still kept"
+    )]
     Forgotten(u64),
 }
 
@@ -104,6 +112,14 @@ pub struct Recovered {
     pub missing: u64,
     /// What was noticed.
     pub findings: Vec<Finding>,
+}
+
+impl Recovered {
+    /// Notes where an exposure is; the newest place counts.
+    fn know(&mut self, exposure: String, sequence: u64) {
+        let known = self.exposures.entry(exposure).or_default();
+        *known = sequence.max(*known);
+    }
 }
 
 /// Text of an error with its place, for [`SpoolError::Io`].
@@ -163,7 +179,7 @@ fn read_sent(store: &dyn Store, found: &mut Recovered) -> Result<()> {
         match segment::read_head(&*file) {
             Ok((head, length)) => {
                 trimmed = length == entry.bytes;
-                found.exposures.insert(head.exposure, sequence);
+                found.know(head.exposure, sequence);
             }
             Err(ReadError::Io(error)) => return Err(io_error(store, "reading a sent exposure")(error)),
             Err(ReadError::Damage(_)) => {}
@@ -207,7 +223,7 @@ fn read_ready(store: &dyn Store, uuid: Uuid, found: &mut Recovered) -> Result<()
             let (exposure, what) = (head.exposure.clone(), segment.flaws().join(", "));
             found.findings.push(Finding::Flawed { sequence, exposure, what });
         }
-        found.exposures.insert(head.exposure.clone(), sequence);
+        found.know(head.exposure.clone(), sequence);
         if found.cursor.covers(sequence, head.epoch) {
             let to = format!("sent/{}", file_name(sequence));
             store.rename(&name, &to).map_err(io_error(store, format!("moving {name} to sent/")))?;
@@ -260,10 +276,7 @@ pub fn reconcile(ready: &BTreeMap<u64, Unsent>, next: u64, here: &Cursor, broker
         .sent
         .iter()
         .map(|(first, last)| {
-            let known: u64 = remembered
-                .iter()
-                .map(|(a, b)| (b.min(last) + 1).saturating_sub(a.max(first)))
-                .sum();
+            let known: u64 = remembered.iter().map(|(a, b)| (b.min(last) + 1).saturating_sub(a.max(first))).sum();
             last - first + 1 - known
         })
         .sum();

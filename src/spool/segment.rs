@@ -34,13 +34,7 @@ pub fn sequence_in(name: &str) -> Option<u64> {
 }
 
 /// The head of a segment with these messages, and the topic number of each message.
-pub fn head_for(
-    spool: Uuid,
-    epoch: Epoch,
-    sequence: u64,
-    exposure: &str,
-    messages: &[Message],
-) -> (Head, Vec<u16>) {
+pub fn head_for(spool: Uuid, epoch: Epoch, sequence: u64, exposure: &str, messages: &[Message]) -> (Head, Vec<u16>) {
     let mut topics: Vec<String> = Vec::new();
     let mut known: HashMap<&str, u16> = HashMap::new();
     let numbers = messages
@@ -107,6 +101,15 @@ pub fn read_footer(file: &dyn Reading) -> Result<Footer, ReadError> {
     Ok(Footer::decode(&bytes, total)?)
 }
 
+/// Lets damage pass, so that the other end can help; everything else is an error at once.
+fn bytes_only<T>(result: Result<T, ReadError>) -> Result<Result<T, Damage>, ReadError> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(ReadError::Damage(damage)) if !matches!(damage, Damage::Newer(_)) => Ok(Err(damage)),
+        Err(error) => Err(error),
+    }
+}
+
 /// Reads, and calls a file that is too short damage.
 fn read(file: &dyn Reading, offset: u64, bytes: &mut [u8]) -> Result<(), ReadError> {
     file.read_at(offset, bytes).map_err(|error| match error.kind() {
@@ -131,11 +134,7 @@ impl SegmentReader {
         let file = store.open(name)?;
         let total = file.length()?;
         let (front, back) = (read_head(&*file), read_footer(&*file));
-        for error in [front.as_ref().err(), back.as_ref().err()].into_iter().flatten() {
-            if let ReadError::Io(_) | ReadError::Damage(Damage::Newer(_)) = error {
-                return Err(front.err().or(back.err()).unwrap_or(ReadError::Damage(Damage::Short)));
-            }
-        }
+        let (front, back) = (bytes_only(front)?, bytes_only(back)?);
         let mut flaws = Vec::new();
         match (front, back) {
             (front, Ok(footer)) => {
@@ -151,7 +150,7 @@ impl SegmentReader {
                 let bounds = Self::walk(&*file, length, head.count)?;
                 Ok(Self { file, head, bounds, checks: None, flaws })
             }
-            (Err(error), Err(_)) => Err(error),
+            (Err(damage), Err(_)) => Err(damage.into()),
         }
     }
 
