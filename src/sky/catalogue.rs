@@ -39,6 +39,18 @@ pub enum ChangeKind {
     Mover,
 }
 
+impl ChangeKind {
+    /// The name in `truth.csv`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Variable => "variable",
+            Self::NewBlank => "new_blank",
+            Self::NewGalaxy => "new_galaxy",
+            Self::Mover => "mover",
+        }
+    }
+}
+
 /// How a source differs from the reference.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Change {
@@ -209,15 +221,20 @@ impl Changes<'_> {
             if made == wanted {
                 break;
             }
-            let star = &mut stars[self.rng.random_range(0..stars.len())];
-            if star.change.is_some() || !self.take(star.place) {
+            let snr = log_uniform(self.rng, 3.0, 300.0);
+            // Large changes need bright stars: a few are tried for each signal-to-noise ratio. The
+            // curve swings to 1.21 amplitudes on either side and stays above zero.
+            let fits = |star: &Source| self.request.depth.amplitude(snr, star.flux, 0.0) < 0.8 * star.flux;
+            let tried = (0..12).map(|_| self.rng.random_range(0..stars.len()));
+            let Some(chosen) = tried.into_iter().find(|&n| stars[n].change.is_none() && fits(&stars[n])) else {
+                continue;
+            };
+            let star = &mut stars[chosen];
+            if !self.take(star.place) {
                 continue;
             }
-            let fades = self.rng.random_bool(0.5);
-            let snr = log_uniform(self.rng, 3.0, 400.0);
             let size = self.request.depth.amplitude(snr, star.flux, 0.0);
-            // The curve swings to 1.21 amplitudes on either side.
-            let amplitude = size.min(0.8 * star.flux) * if fades { -1.0 } else { 1.0 };
+            let amplitude = if self.rng.random_bool(0.5) { size } else { -size };
             let curve = (log_uniform(self.rng, 1.5, 200.0), uniform(self.rng, -0.6, 0.6));
             star.change = Some(Change { kind: ChangeKind::Variable, amplitude, curve, motion: (0.0, 0.0) });
             made += 1;

@@ -10,16 +10,21 @@
 //! Everything is drawn from streams that are named by seed, purpose, frame and row
 //! ([`random`]), so that a seed gives the same files whatever the number of threads.
 
+pub mod calibrated;
 pub mod catalogue;
 pub mod defects;
+pub mod detector;
 pub mod entries;
 pub mod fourier;
 pub mod galaxy;
+pub mod night;
 pub mod optics;
 pub mod pair;
 pub mod projection;
 pub mod random;
 pub mod render;
+pub mod request;
+pub mod score;
 pub mod truth;
 pub mod view;
 
