@@ -1,13 +1,57 @@
 //! Raw frames to calibrated frames: the only place that makes a [`CalibratedFrame`].
 
+mod adopt;
 pub mod background;
+mod file;
+mod saturation;
 
 use crate::exposure::Exposure;
 use crate::fits::Header;
 use crate::image::{Image, Mask};
 use crate::units::{Electrons, Electrons2};
 
+pub use adopt::{AdoptParameters, adopt};
 pub use background::Background;
+pub use file::{FrameImages, mask_header};
+
+/// Why a frame could not be calibrated. Each message ends in what to do.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum CalibrateError {
+    /// A file without an image.
+    #[error("{file}: holds no image; give a FITS file with a two-dimensional image")]
+    NoImage {
+        /// Name of the file.
+        file: String,
+    },
+    /// Nothing but masked pixels.
+    #[error("{file}: has no usable sky: nearly every pixel is saturated, masked or not a number; look at the frame")]
+    NoSky {
+        /// Name of the file.
+        file: String,
+    },
+    /// An image of one value.
+    #[error("{file}: is blank: every pixel is {level}; check shutter, cable and camera program")]
+    Blank {
+        /// Name of the file.
+        file: String,
+        /// The value.
+        level: f64,
+    },
+    /// A calibrated file that lost a plane.
+    #[error("{file}: extension {name} is missing; calibrate the raw frame again")]
+    MissingPlane {
+        /// Name of the file.
+        file: String,
+        /// `EXTNAME` of the plane.
+        name: &'static str,
+    },
+    /// Planes of different sizes.
+    #[error("{file}: its planes differ in size or hold no numbers; calibrate the raw frame again")]
+    PlaneSize {
+        /// Name of the file.
+        file: String,
+    },
+}
 
 /// A calibrated exposure: electrons above the sky, with variance and mask beside them.
 ///

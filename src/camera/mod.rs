@@ -1,12 +1,15 @@
 //! Where frames come from. Every source yields the same [`RawFrame`].
 
 pub mod folder;
+mod header;
 pub mod journal;
 
 use crate::exposure::Exposure;
 use crate::fits::Header;
 use crate::image::{Image, Mask};
 use crate::units::Adu;
+
+pub use header::{HeaderError, HeaderFallbacks, exposure_from_header};
 
 /// A rectangle of pixels, zero-based and half-open: columns `x0..x1`, rows `y0..y1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,109 @@
+//! Saturated pixels: from the level that somebody wrote down, or from the plateau that they form.
+
+use ndarray::{Array2, ArrayView2};
+
+use crate::fits::Header;
+use crate::image::{Mask, mask};
+
+/// Response bends before it stops, and a flat field spreads the level: flagged from this part of it on.
+pub(super) const MARGIN: f64 = 0.95;
+/// Pixels within this part of the highest value form a plateau.
+const PLATEAU: f32 = 0.02;
+/// A plateau of this many touching pixels is no star's peak, whatever the seeing.
+const PLATEAU_PIXELS: usize = 12;
+/// So many separate peaks do not end at the same value by chance.
+const PLATEAU_PEAKS: usize = 3;
+
+/// The saturation level that a header gives, in units of the image. `ESATUR` is what is left of it
+/// after sky subtraction, where a pipeline says so.
+pub(super) fn level_of(header: &Header) -> Option<f64> {
+    header.number(&["SATURATE", "SATLEVEL", "SATURAT", "SATUR", "MAXLIN"]).filter(|level| *level > 0.0)
+}
+
+/// Marks pixels at or above `limit`, and those that touch them.
+pub(super) fn flag(pixels: ArrayView2<'_, f32>, bits: &mut Mask, limit: f32) {
+    let (height, width) = pixels.dim();
+    for ((y, x), value) in pixels.indexed_iter() {
+        if *value >= limit && bits[[y, x]] & mask::NO_DATA == 0 {
+            let (y0, y1) = (y.saturating_sub(1), (y + 2).min(height));
+            let (x0, x1) = (x.saturating_sub(1), (x + 2).min(width));
+            bits.slice_mut(ndarray::s![y0..y1, x0..x1]).mapv_inplace(|bits| bits | mask::SATURATED);
+        }
+    }
+}
+
+/// The lower edge of the plateau that saturated stars form in an image with this `sky` and `noise`;
+/// `None` when its brightest pixels look like peaks.
+pub(super) fn plateau(pixels: &Array2<f32>, sky: f32, noise: f32) -> Option<f32> {
+    let highest = pixels.iter().copied().fold(f32::MIN, f32::max);
+    if highest - sky < 50.0 * noise {
+        return None;
+    }
+    let edge = highest - PLATEAU * (highest - sky);
+    let at_top: Vec<(usize, usize)> =
+        pixels.indexed_iter().filter(|(_, value)| **value >= edge).map(|(at, _)| at).take(1_000_000).collect();
+    let sizes = connected(&at_top);
+    let broad = sizes.iter().filter(|size| **size >= 2).count();
+    (broad >= PLATEAU_PEAKS || sizes.iter().any(|size| *size >= PLATEAU_PIXELS)).then_some(edge)
+}
+
+/// Sizes of the groups of touching pixels (eight neighbours) among `at`, which is in row order.
+fn connected(at: &[(usize, usize)]) -> Vec<usize> {
+    let mut parent: Vec<usize> = (0..at.len()).collect();
+    fn root(parent: &mut [usize], mut i: usize) -> usize {
+        while parent[i] != i {
+            parent[i] = parent[parent[i]];
+            i = parent[i];
+        }
+        i
+    }
+    for (i, &(y, x)) in at.iter().enumerate() {
+        let before = [
+            (y, x.wrapping_sub(1)),
+            (y.wrapping_sub(1), x.wrapping_sub(1)),
+            (y.wrapping_sub(1), x),
+            (y.wrapping_sub(1), x + 1),
+        ];
+        for j in before.iter().filter_map(|near| at[..i].binary_search(near).ok()) {
+            let (a, b) = (root(&mut parent, i), root(&mut parent, j));
+            parent[a] = b;
+        }
+    }
+    let mut sizes = vec![0; at.len()];
+    for i in 0..at.len() {
+        let group = root(&mut parent, i);
+        sizes[group] += 1;
+    }
+    sizes.retain(|size| *size > 0);
+    sizes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stars(cut: f32) -> Array2<f32> {
+        Array2::from_shape_fn((60, 200), |(y, x)| {
+            let nearest = (x % 40) as f32 - 20.0;
+            let peak = 1000.0 * (1 + x / 40) as f32 * 3.7;
+            let r2 = nearest * nearest + (y as f32 - 30.0).powi(2);
+            (100.0 + peak * (-r2 / 8.0).exp()).min(cut)
+        })
+    }
+
+    #[test]
+    fn saturated_stars_are_known_by_the_plateau_they_share() {
+        let edge = plateau(&stars(9_000.0), 100.0, 5.0).unwrap();
+        assert!((8_500.0..9_000.0).contains(&edge), "{edge}");
+        assert_eq!(plateau(&stars(1e9), 100.0, 5.0), None);
+    }
+
+    #[test]
+    fn a_saturated_pixel_takes_its_neighbours_with_it() {
+        let pixels = stars(9_000.0);
+        let mut bits = Mask::zeros(pixels.dim());
+        flag(pixels.view(), &mut bits, 8_900.0);
+        assert_eq!(bits[[30, 180]], mask::SATURATED);
+        assert_eq!(bits[[30, 20]], 0);
+    }
+}
