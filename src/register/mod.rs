@@ -3,3 +3,5 @@
 pub mod polynomial;
 pub mod resample;
 pub mod spline;
+pub mod triangles;
+pub mod vote;

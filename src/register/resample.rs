@@ -20,7 +20,7 @@ use ndarray::parallel::prelude::*;
 use ndarray::{Array2, Axis, Zip};
 
 use super::polynomial::{Map, Row};
-use super::spline::{BSpline, Taps};
+use super::spline::{BSpline, LONGEST_RUN};
 use crate::image::{Mask, mask};
 
 /// Variance of single pixels of resampled white noise over the variance before, averaged over the
@@ -28,7 +28,9 @@ use crate::image::{Mask, mask};
 pub const PIXEL_NOISE_FACTOR: f64 = 0.843;
 
 /// Pixels that share one linear piece of the area and whose positions are computed together.
-const CHUNK: usize = 64;
+const CHUNK: usize = LONGEST_RUN;
+/// Runs of neighbours shorter than this are not worth their set-up.
+const SHORTEST_RUN: usize = 4;
 
 /// What is resampled. The pixels of the spline must have been finite, and filled where masked.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +54,7 @@ pub struct Resampled {
     pub mask: Mask,
 }
 
-/// For each pixel (x, y), whether any of the 4×4 pixels from (x−1, y−1) to (x+2, y+2) is unusable:
+/// For each pixel (x, y), 1 where any of the 4×4 pixels from (x−1, y−1) to (x+2, y+2) is unusable:
 /// those within two pixels of a place between (x, y) and (x+1, y+1).
 pub fn marks(flags: &Mask) -> Array2<u8> {
     let (height, width) = flags.dim();
@@ -73,14 +75,16 @@ pub fn marks(flags: &Mask) -> Array2<u8> {
 }
 
 fn dilate_row(row: &[u16], out: &mut [u8]) {
-    let unusable = |flags: &u16| u8::from(flags & mask::UNUSABLE != 0);
     // Rows without any mark, which are most, end here.
     if row.iter().fold(0, |all, flags| all | flags) & mask::UNUSABLE == 0 {
         return;
     }
-    for (x, out) in out.iter_mut().enumerate() {
-        let window = &row[x.saturating_sub(1)..(x + 3).min(row.len())];
-        *out = window.iter().fold(0, |any, flags| any | unusable(flags));
+    let any = |window: &[u16]| u8::from(window.iter().fold(0, |all, flags| all | flags) & mask::UNUSABLE != 0);
+    for (out, window) in out[1.min(row.len())..].iter_mut().zip(row.windows(4)) {
+        *out = any(window);
+    }
+    for x in [0].into_iter().chain(row.len().saturating_sub(2)..row.len()) {
+        out[x] = any(&row[x.saturating_sub(1)..(x + 3).min(row.len())]);
     }
 }
 
@@ -120,10 +124,18 @@ pub fn resample_band(source: Source<'_>, map: &Map, width: usize, rows: std::ops
         for (piece, ((pixels, variance), flags)) in
             pixels.chunks_mut(CHUNK).zip(variance.chunks_mut(CHUNK)).zip(flags.chunks_mut(CHUNK)).enumerate()
         {
-            let x = (piece * CHUNK) as f64;
-            let areas = [map.determinant(x, y).abs(), map.determinant(x + CHUNK as f64, y).abs()];
-            let piece = Piece { x, row: &row, areas: areas.map(|a| a as f32) };
+            let first = (piece * CHUNK) as f64;
+            // Where the map turns the frame round, neighbours are those of falling columns.
+            let turned = map.gradient(first, y)[0][0] < 0.0;
+            let (x, step) = if turned { (first + pixels.len() as f64 - 1.0, -1.0) } else { (first, 1.0) };
+            let areas = [map.determinant(x, y).abs(), map.determinant(x + step * CHUNK as f64, y).abs()];
+            let piece = Piece { x, step, row: &row, areas: areas.map(|a| a as f32) };
             resample_piece(&source, &piece, pixels, variance, flags);
+            if turned {
+                pixels.reverse();
+                variance.reverse();
+                flags.reverse();
+            }
         }
     });
     out
@@ -133,44 +145,144 @@ pub fn resample_band(source: Source<'_>, map: &Map, width: usize, rows: std::ops
 struct Piece<'a> {
     /// Column of the first.
     x: f64,
+    /// From each to the next: 1 or −1.
+    step: f64,
     row: &'a Row<2>,
-    /// Area of a pixel in the source at the first pixel and one past the last.
+    /// Area of a pixel in the source at the first pixel and [`CHUNK`] steps on.
     areas: [f32; 2],
+}
+
+impl Piece<'_> {
+    #[inline(always)]
+    fn area(&self, index: usize) -> f32 {
+        self.areas[0] + (self.areas[1] - self.areas[0]) * (index as f32 / CHUNK as f32)
+    }
+}
+
+/// Where the pixels of a piece lie in the source: whole pixels and fractions.
+struct Places {
+    column: [i32; CHUNK],
+    row: [i32; CHUNK],
+    tx: [f32; CHUNK],
+    ty: [f32; CHUNK],
+}
+
+impl Places {
+    #[inline(always)]
+    fn new(piece: &Piece<'_>) -> Self {
+        let mut places = Self { column: [0; CHUNK], row: [0; CHUNK], tx: [0.0; CHUNK], ty: [0.0; CHUNK] };
+        for index in 0..CHUNK {
+            let [x, y] = piece.row.value(piece.x + piece.step * index as f64);
+            let (column, row) = (x.floor(), y.floor());
+            places.column[index] = column as i32;
+            places.row[index] = row as i32;
+            places.tx[index] = (x - column) as f32;
+            places.ty[index] = (y - row) as f32;
+        }
+        places
+    }
+
+    /// The length of the run from `start` in which each pixel lies one column right of the one
+    /// before it, in one row, and between four pixels of the source.
+    #[inline(always)]
+    fn run(&self, start: usize, end: usize, (height, width): (usize, usize)) -> usize {
+        let (column, row) = (self.column[start], self.row[start]);
+        if column < 0 || row < 0 || row as usize + 1 >= height {
+            return 0;
+        }
+        let longest = (end - start).min((width - 1).saturating_sub(column as usize));
+        let ends = |step: &usize| self.column[start + step] != column + *step as i32 || self.row[start + step] != row;
+        (1..longest).find(ends).unwrap_or(longest)
+    }
 }
 
 #[multiversion(targets("x86_64+avx2+fma"))]
 fn resample_piece(source: &Source<'_>, piece: &Piece<'_>, pixels: &mut [f32], variance: &mut [f32], flags: &mut [u16]) {
     const FMA: bool = target_cfg_f!(target_feature = "fma");
-    let mut places = [[0.0_f64; 2]; CHUNK];
-    for (index, place) in places.iter_mut().enumerate() {
-        *place = piece.row.value(piece.x + index as f64);
-    }
-    let taps: Taps<'_> = source.spline.taps();
-    let (height, width) = source.spline.shape();
-    let variances = source.variance.as_slice().unwrap_or_default();
-    let marks = source.marks.as_slice().unwrap_or_default();
-    let (last_column, last_row) = (width as f64 - 1.0, height as f64 - 1.0);
-    let slope = (piece.areas[1] - piece.areas[0]) / CHUNK as f32;
-    for (index, ((pixel, variance), flags)) in pixels.iter_mut().zip(variance).zip(flags).enumerate() {
-        let [x, y] = places[index];
-        let area = piece.areas[0] + slope * index as f32;
-        if !source.spline.holds(x, y) {
-            *flags = mask::REFERENCE | mask::NO_DATA;
-            let nearest = y.clamp(0.0, last_row) as usize * width + x.clamp(0.0, last_column) as usize;
-            *variance = area * area * variances.get(nearest).copied().unwrap_or(0.0);
-            continue;
+    let count = pixels.len().min(variance.len()).min(flags.len()).min(CHUNK);
+    let places = Places::new(piece);
+    let mut start = 0;
+    while start < count {
+        let length = places.run(start, count, source.spline.shape());
+        if length >= SHORTEST_RUN {
+            let run = start..start + length;
+            let out = (&mut pixels[run.clone()], &mut variance[run.clone()], &mut flags[run]);
+            resample_run::<FMA>(source, piece, &places, start, out);
+            start += length;
+        } else {
+            let out = (&mut pixels[start], &mut variance[start], &mut flags[start]);
+            resample_pixel::<FMA>(source, piece, &places, start, out);
+            start += 1;
         }
-        let (column, row) = (x.floor(), y.floor());
-        let (tx, ty) = ((x - column) as f32, (y - row) as f32);
-        let (column, row) = (column as isize, row as isize);
-        *pixel = area * taps.value::<FMA>(column, row, tx, ty);
-        let (x0, y0) = (column.max(0) as usize, row.max(0) as usize);
-        let (x1, y1) = (((column + 1) as usize).min(width - 1), ((row + 1) as usize).min(height - 1));
-        let at = |y: usize, x: usize| variances.get(y * width + x).copied().unwrap_or(0.0);
-        let upper = at(y0, x0) + tx * (at(y0, x1) - at(y0, x0));
-        let lower = at(y1, x0) + tx * (at(y1, x1) - at(y1, x0));
-        *variance = area * area * (upper + ty * (lower - upper));
-        *flags = if marks.get(y0 * width + x0).is_some_and(|m| *m != 0) { mask::REFERENCE } else { 0 };
+    }
+}
+
+/// `length` numbers of a plane from (`column`, `row`) on.
+#[inline(always)]
+fn stretch<T>(plane: &Array2<T>, column: usize, row: usize, length: usize) -> &[T] {
+    let first = row * plane.ncols() + column;
+    plane.as_slice().and_then(|all| all.get(first..first + length)).unwrap_or_default()
+}
+
+/// Pixels that are neighbours in the source too, so that all sums run over neighbouring numbers.
+#[inline(always)]
+fn resample_run<const FMA: bool>(
+    source: &Source<'_>,
+    piece: &Piece<'_>,
+    places: &Places,
+    start: usize,
+    (pixels, variance, flags): (&mut [f32], &mut [f32], &mut [u16]),
+) {
+    let length = pixels.len();
+    let (column, row) = (places.column[start] as usize, places.row[start] as usize);
+    let (tx, ty) = (&places.tx[start..start + length], &places.ty[start..start + length]);
+    source.spline.taps().run::<FMA>(column, row, tx, ty, pixels);
+    let upper = stretch(source.variance, column, row, length + 1);
+    let lower = stretch(source.variance, column, row + 1, length + 1);
+    let marks = stretch(source.marks, column, row, length);
+    if upper.len() != length + 1 || lower.len() != length + 1 || marks.len() != length {
+        return;
+    }
+    for index in 0..length {
+        let area = piece.area(start + index);
+        pixels[index] *= area;
+        let above = upper[index] + tx[index] * (upper[index + 1] - upper[index]);
+        let below = lower[index] + tx[index] * (lower[index + 1] - lower[index]);
+        variance[index] = area * area * (above + ty[index] * (below - above));
+        flags[index] = u16::from(marks[index]) * mask::REFERENCE;
+    }
+}
+
+/// One pixel, anywhere.
+#[inline(always)]
+fn resample_pixel<const FMA: bool>(
+    source: &Source<'_>,
+    piece: &Piece<'_>,
+    places: &Places,
+    index: usize,
+    (pixel, variance, flags): (&mut f32, &mut f32, &mut u16),
+) {
+    let area = piece.area(index);
+    let (height, width) = source.spline.shape();
+    let (column, row, tx, ty) = (places.column[index], places.row[index], places.tx[index], places.ty[index]);
+    let within = |at: i32, length: usize| at.clamp(0, length as i32 - 1) as usize;
+    let (x0, x1) = (within(column, width), within(column.saturating_add(1), width));
+    let (y0, y1) = (within(row, height), within(row.saturating_add(1), height));
+    let at = |y: usize, x: usize| source.variance.get((y, x)).copied().unwrap_or(0.0);
+    let above = at(y0, x0) + tx * (at(y0, x1) - at(y0, x0));
+    let below = at(y1, x0) + tx * (at(y1, x1) - at(y1, x0));
+    *variance = area * area * (above + ty * (below - above));
+    // Half a pixel beyond the outermost centres is still the image.
+    let inside = |at: i32, t: f32, length: usize| {
+        (0..length as i32 - 1).contains(&at) || (at == -1 && t >= 0.5) || (at == length as i32 - 1 && t <= 0.5)
+    };
+    if inside(column, tx, width) && inside(row, ty, height) {
+        *pixel = area * source.spline.taps().value::<FMA>(column as isize, row as isize, tx, ty);
+        let marked = source.marks.get((y0, x0)).is_some_and(|mark| *mark != 0);
+        *flags = if marked { mask::REFERENCE } else { 0 };
+    } else {
+        *pixel = 0.0;
+        *flags = mask::REFERENCE | mask::NO_DATA;
     }
 }
 

@@ -16,7 +16,7 @@ use ndarray::parallel::prelude::*;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 
 /// Poles of the recursive filter of degree 5.
-const POLES: [f32; 2] = [-0.430_575_347_099_973_8, -0.043_096_288_203_264_65];
+const POLES: [f32; 2] = [-0.430_575_34, -0.043_096_29];
 /// Mirrored pixels before and after a line, from which the recursions start: 0.43²⁴ is 2·10⁻⁹.
 const RUN_UP: usize = 24;
 /// Lines that are filtered side by side.
@@ -27,6 +27,9 @@ const BEFORE: usize = 3;
 const AFTER_ROW: usize = 5;
 /// Coefficients kept after the last pixel of a column.
 const AFTER_COLUMN: usize = 3;
+
+/// Values that are computed side by side.
+pub(super) const LONGEST_RUN: usize = 64;
 
 /// Coefficients of tᵖ of the weights of the six taps from ⌊x⌋−2 to ⌊x⌋+3, times 120; two lanes
 /// are empty.
@@ -123,6 +126,47 @@ impl Taps<'_> {
             *sum *= w;
         }
         (sums[0] + sums[4]) + (sums[1] + sums[5]) + (sums[2] + sums[3])
+    }
+}
+
+impl Taps<'_> {
+    /// The values at (`column` + i + `tx`[i], `row` + `ty`[i]) for all i, at most [`LONGEST_RUN`],
+    /// from the image's own pixels on.
+    #[inline(always)]
+    pub(super) fn run<const FMA: bool>(&self, column: usize, row: usize, tx: &[f32], ty: &[f32], out: &mut [f32]) {
+        let length = out.len().min(tx.len()).min(ty.len()).min(LONGEST_RUN);
+        let (mut wx, mut wy) = ([[0.0_f32; LONGEST_RUN]; 6], [[0.0_f32; LONGEST_RUN]; 6]);
+        weight_lines::<FMA>(&tx[..length], &mut wx);
+        weight_lines::<FMA>(&ty[..length], &mut wy);
+        let out = &mut out[..length];
+        out.fill(0.0);
+        let corner = (row + BEFORE - 2) * self.stride + column + BEFORE - 2;
+        for (j, wy) in wy.iter().enumerate() {
+            let first = corner + j * self.stride;
+            let Some(line) = self.all.get(first..first + length + 5) else { return };
+            let taps: [&[f32]; 6] = std::array::from_fn(|k| &line[k..k + length]);
+            for i in 0..length {
+                let mut sum = wx[0][i] * taps[0][i];
+                for k in 1..6 {
+                    sum = multiply_add::<FMA>(wx[k][i], taps[k][i], sum);
+                }
+                out[i] = multiply_add::<FMA>(wy[i], sum, out[i]);
+            }
+        }
+    }
+}
+
+/// The six weights of each fraction.
+#[inline(always)]
+fn weight_lines<const FMA: bool>(t: &[f32], weights: &mut [[f32; LONGEST_RUN]; 6]) {
+    for (k, line) in weights.iter_mut().enumerate() {
+        for (w, t) in line.iter_mut().zip(t) {
+            let mut sum = WEIGHTS[5][k];
+            for power in WEIGHTS[..5].iter().rev() {
+                sum = multiply_add::<FMA>(sum, *t, power[k]);
+            }
+            *w = sum * (1.0 / 120.0);
+        }
     }
 }
 
