@@ -193,10 +193,17 @@ impl FolderCamera {
     /// Removes `file`, whose frame is safe elsewhere.
     pub fn consume(&mut self, file: &Path) {
         match std::fs::remove_file(file) {
-            Ok(()) => _ = file.file_name().map(|name| self.known.remove(name)),
+            Ok(()) => self.forget(file),
             Err(error) => {
                 tracing::warn!("{}: cannot be removed ({error}); give nightjar write access", file.display());
             }
+        }
+    }
+
+    /// Gives `file` out again at the next rescan: it could not be used yet.
+    pub fn forget(&mut self, file: &Path) {
+        if let Some(name) = file.file_name() {
+            self.known.remove(name);
         }
     }
 

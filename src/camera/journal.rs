@@ -14,7 +14,7 @@
 //! removed first; one that is not done is never removed.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use super::RawFrame;
@@ -84,6 +84,12 @@ impl FrameJournal {
         let mut frames: Vec<Kept> = self.files()?.into_iter().filter_map(kept).collect();
         frames.sort();
         Ok(frames)
+    }
+
+    /// The frame of an exposure, where it lies here.
+    pub fn find(&self, id: &ExposureId) -> Option<Kept> {
+        let paths = ENDINGS.iter().map(|ending| self.folder.join(format!("{id}{ending}")));
+        paths.into_iter().find(|path| path.exists()).map(|path| Kept { id: id.clone(), path })
     }
 
     /// Keeps a copy of `file`, byte for byte; durable on return. A frame that is there already, from
@@ -158,6 +164,26 @@ impl FrameJournal {
     }
 }
 
+/// Whether two files hold the same bytes; `false` where one cannot be read.
+pub fn same_bytes(a: &Path, b: &Path) -> bool {
+    let compare = || -> io::Result<bool> {
+        let (mut a, mut b) = (BufReader::new(File::open(a)?), BufReader::new(File::open(b)?));
+        loop {
+            let (left, right) = (a.fill_buf()?, b.fill_buf()?);
+            let count = left.len().min(right.len());
+            if count == 0 {
+                return Ok(left.len() == right.len());
+            }
+            if left[..count] != right[..count] {
+                return Ok(false);
+            }
+            a.consume(count);
+            b.consume(count);
+        }
+    };
+    compare().unwrap_or(false)
+}
+
 /// Makes a folder and synchronises each one that is new, up to one that was there.
 fn make_durable_folder(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
@@ -197,6 +223,10 @@ mod tests {
         let kept = journal.keep_file(&id("20261124-031522"), &source).unwrap();
         assert!(kept.path.ends_with("var/frames/20261124-031522.fits.fz"));
         assert_eq!(std::fs::read(&kept.path).unwrap(), b"SIMPLE  = anything");
+        assert!(same_bytes(&kept.path, &source));
+        std::fs::write(&source, b"SIMPLE  = another").unwrap();
+        assert!(!same_bytes(&kept.path, &source));
+        assert_eq!(journal.find(&kept.id), Some(kept.clone()));
         assert_eq!(journal.frames().unwrap(), [kept]);
     }
 

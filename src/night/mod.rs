@@ -1,4 +1,7 @@
 //! The night: the stages joined.
 
+pub mod intake;
+pub mod keeping;
 pub mod leavings;
 pub mod outcome;
+pub mod queue;

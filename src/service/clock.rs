@@ -53,7 +53,7 @@ pub fn synchronised() -> Option<bool> {
         let mut timex: libc::timex = std::mem::zeroed();
         (libc::adjtimex(&mut timex), timex.status)
     };
-    (state >= 0).then(|| state != libc::TIME_ERROR && status & libc::STA_UNSYNC == 0)
+    (state >= 0).then_some(state != libc::TIME_ERROR && status & libc::STA_UNSYNC == 0)
 }
 
 #[cfg(test)]

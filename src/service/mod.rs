@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod credentials;
+pub mod events;
 pub mod heart;
 pub mod log;
 pub mod memory;

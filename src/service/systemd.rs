@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use systemd::daemon;
 
-use super::{Hearts, Shutdown};
+use super::{Hearts, Shutdown, events};
 use crate::service::shutdown::Phase;
 
 /// The settings are read and the spool is recovered.
@@ -42,6 +42,7 @@ pub fn feed_watchdog(hearts: Hearts, shutdown: Shutdown) -> std::io::Result<()> 
                 Some(stage) if !hangs => {
                     hangs = true;
                     tracing::error!(
+                        message_id = events::STAGE_HUNG,
                         nightjar_stage = stage,
                         "{stage} has not moved for {:.0} s: systemd will restart nightjar, and the exposure is done again",
                         hearts.deadline().as_secs_f64()

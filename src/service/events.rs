@@ -1,0 +1,71 @@
+//! The kinds of event that have an entry in the journal's catalogue (`journalctl -x` explains them).
+//!
+//! The entries are in `systemd/nightjar.catalog`. An event carries its kind as the field
+//! `message_id` (systemd.journal-fields(7)).
+
+/// The daemon is ready.
+pub const STARTED: &str = "d235290547d740b6a1f920b28c5352a7";
+/// The daemon has stopped in order.
+pub const STOPPED: &str = "caadd1cbbb2e4962aa0855d2dd044b13";
+/// An exposure's alerts are durable.
+pub const EXPOSURE_DONE: &str = "fb5dae273960405ab5f68b065a478a32";
+/// An exposure makes no alerts, and why.
+pub const EXPOSURE_WITHOUT_ALERTS: &str = "50fc32b7e61248a28adf8dde2bc0b390";
+/// An exposure cannot be processed now and waits on disk.
+pub const EXPOSURE_WAITS: &str = "0f5e013552244ad391049f73314c824d";
+/// A field has no reference.
+pub const REFERENCE_MISSING: &str = "f5d3208463fe45dc9fc807f0db2cefbc";
+/// There are no masters.
+pub const MASTERS_MISSING: &str = "7120313303784a4ebdfdaea1e5c558cb";
+/// The camera's frames cannot be had.
+pub const CAMERA_LOST: &str = "63970a90f3814721bc1627eecc805c4c";
+/// The camera is back.
+pub const CAMERA_BACK: &str = "2cf4cc7d2ea746418f2181058bdb8e47";
+/// A file of the watched folder is no usable frame.
+pub const FRAME_REJECTED: &str = "6e4a9dc06aad4e7fb2292c2b33775ce3";
+/// Kafka cannot be reached.
+pub const UPLINK_LOST: &str = "68728db3c8774506b47374e8cb33fdaf";
+/// Kafka is reached again.
+pub const UPLINK_BACK: &str = "c2ba53cb0e824112bea3b815a750e7cb";
+/// The host's clock is not synchronised.
+pub const CLOCK_UNSYNCHRONISED: &str = "6ef0040a9e3b47eea8aacfee37ec5da1";
+/// A stage does not move.
+pub const STAGE_HUNG: &str = "e35569f82cf245d79a68c30082fa1adb";
+/// The settings are wrong.
+pub const SETTINGS_WRONG: &str = "eb2f0434f4c849b5b5828f8813a1d0e8";
+
+/// All kinds, by name.
+pub const ALL: &[(&str, &str)] = &[
+    ("STARTED", STARTED),
+    ("STOPPED", STOPPED),
+    ("EXPOSURE_DONE", EXPOSURE_DONE),
+    ("EXPOSURE_WITHOUT_ALERTS", EXPOSURE_WITHOUT_ALERTS),
+    ("EXPOSURE_WAITS", EXPOSURE_WAITS),
+    ("REFERENCE_MISSING", REFERENCE_MISSING),
+    ("MASTERS_MISSING", MASTERS_MISSING),
+    ("CAMERA_LOST", CAMERA_LOST),
+    ("CAMERA_BACK", CAMERA_BACK),
+    ("FRAME_REJECTED", FRAME_REJECTED),
+    ("UPLINK_LOST", UPLINK_LOST),
+    ("UPLINK_BACK", UPLINK_BACK),
+    ("CLOCK_UNSYNCHRONISED", CLOCK_UNSYNCHRONISED),
+    ("STAGE_HUNG", STAGE_HUNG),
+    ("SETTINGS_WRONG", SETTINGS_WRONG),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_event_is_explained_once_and_nothing_else_is() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/nightjar.catalog");
+        let catalogue = std::fs::read_to_string(path).unwrap();
+        let mut explained: Vec<&str> = catalogue.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
+        let mut kinds: Vec<&str> = ALL.iter().map(|(_, id)| *id).collect();
+        explained.sort_unstable();
+        kinds.sort_unstable();
+        assert_eq!(kinds, explained);
+        assert!(kinds.iter().all(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())));
+    }
+}
