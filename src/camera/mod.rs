@@ -3,6 +3,7 @@
 pub mod folder;
 mod header;
 pub mod journal;
+pub mod replay;
 
 use crate::exposure::Exposure;
 use crate::fits::Header;
