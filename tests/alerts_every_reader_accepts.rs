@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used)]
 
 mod packets;
+mod support {
+    pub mod beside;
+}
 
 use std::process::Command;
 
 use nightjar::alert::{Alert, packets as make};
-use packets::{candidate, detections, nothing_before, parameters, python};
+use packets::{candidate, detections, nothing_before, parameters};
+use support::beside::python;
 
 /// Two candidates, one of each sign.
 fn two_alerts() -> Vec<Alert> {

@@ -39,8 +39,8 @@ const LAYERS: [Layer; 22] = [
     layer("detect", true, &["subtract", "register", "calibrate"]),
     layer("history", true, &["detect"]),
     layer("alert", true, &["detect", "history"]),
-    layer("spool", false, &["units", "time"]),
-    layer("uplink", false, &["units", "time", "spool"]),
+    layer("spool", false, &["units", "time", "exposure"]),
+    layer("uplink", false, &["units", "time", "exposure", "spool"]),
     layer("settings", true, &[]),
     layer("service", true, &["settings"]),
     // The synthetic sky judges the pipeline, so it shares none of its PSF, WCS and stages.

@@ -1,11 +1,16 @@
 //! Pixels of real frames lie where astropy (wcslib) puts them on the sky.
 #![allow(clippy::unwrap_used)]
 
+mod support {
+    pub mod beside;
+}
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nightjar::fits::{HduOut, Header, Plane, read_header, write_fits};
 use nightjar::wcs::{Wcs, separation};
+use support::beside::{python, real_data};
 
 /// File, zero-based pixel, and the position that astropy 7.2 gives: a TPV of DECam (two cameras'
 /// worth of pixels from its reference pixel), another, a TAN-SIP, and a TAN with SIP keys.
@@ -43,18 +48,11 @@ const GOLDEN: [(&str, f64, f64, f64, f64); 16] = [
 /// A milliarcsecond, degrees.
 const MILLIARCSEC: f64 = 1.0 / 3.6e6;
 
-fn data() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data")
-}
-
 #[test]
 fn pixels_of_real_frames_lie_where_astropy_put_them() {
-    if !data().is_dir() {
-        println!("not run: no real data");
-        return;
-    }
+    let Some(data) = real_data() else { return };
     for (file, x, y, ra, dec) in GOLDEN {
-        let wcs = Wcs::from_header(&read_header(&data().join(file)).unwrap()).unwrap();
+        let wcs = Wcs::from_header(&read_header(&data.join(file)).unwrap()).unwrap();
         let at = wcs.pixel_to_sky(x, y);
         assert!(separation(at, (ra, dec)) < 0.01 * MILLIARCSEC, "{file} ({x}, {y}): {at:?}");
         let (back_x, back_y) = wcs.sky_to_pixel(ra, dec).unwrap();
@@ -64,11 +62,8 @@ fn pixels_of_real_frames_lie_where_astropy_put_them() {
 
 #[test]
 fn a_frame_that_nobody_solved_is_refused_by_the_missing_keyword() {
-    let unsolved = data().join("panoptes+panoptes-utils/unsolved.fits.gz");
-    if !unsolved.is_file() {
-        println!("not run: no real data");
-        return;
-    }
+    let Some(data) = real_data() else { return };
+    let unsolved = data.join("panoptes+panoptes-utils/unsolved.fits.gz");
     let message = Wcs::from_header(&read_header(&unsolved).unwrap()).unwrap_err().to_string();
     assert!(message.contains("CTYPE1"), "{message}");
 }
@@ -88,27 +83,14 @@ for path in sys.argv[1:]:
             print(path, x, y, repr(float(ra)), repr(float(dec)), sep="\t")
 "#;
 
-fn python() -> Option<PathBuf> {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let python = std::env::var_os("NIGHTJAR_PYTHON")
-        .map(PathBuf::from)
-        .or_else(|| Some(cache?.join("nightjar/python/bin/python")))?;
-    python.is_file().then_some(python)
-}
-
 /// Every real header with a celestial WCS, and what Nightjar writes for it, as astropy reads them.
 #[test]
 fn astropy_agrees_on_every_real_header_and_on_what_is_written_for_it() {
-    let (Some(python), true) = (python(), data().is_dir()) else {
-        println!("not run: no real data or no Python with astropy");
-        return;
-    };
+    let (Some(python), Some(data)) = (python(), real_data()) else { return };
     let folder = tempfile::tempdir().unwrap();
     let pixels = ndarray::Array2::<f32>::zeros((2, 2));
     let mut files = Vec::new();
-    for entry in fits_files(&data()) {
+    for entry in fits_files(&data) {
         let Some(wcs) = read_header(&entry).ok().and_then(|header| Wcs::from_header(&header).ok()) else { continue };
         let mut header = Header::new();
         wcs.write(&mut header);

@@ -1,44 +1,18 @@
 //! An exposure with detections, as tests of packets and of the history need it.
 #![allow(dead_code, clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
 use ndarray::Array2;
 use nightjar::alert::{AlertParameters, Profile};
 use nightjar::detect::{CUTOUT_SIDE, Candidate, Conditions, Cutouts, Detections, Neighbour};
 use nightjar::exposure::{Exposure, ExposureId, FrameKind};
 use nightjar::history::Past;
 use nightjar::time::{Mjd, NightName};
+use std::collections::BTreeMap;
 
 /// Pixels a row and rows of the exposure.
 pub const SHAPE: (usize, usize) = (3072, 3080);
 /// Arcsec a pixel.
 pub const SCALE: f64 = 1.012;
-
-/// The Python with fastavro and astropy, or `None` with a line that says so.
-pub fn python() -> Option<PathBuf> {
-    let given = std::env::var_os("NIGHTJAR_PYTHON").map(PathBuf::from);
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
-    let found = given.or_else(|| cache.map(|c| c.join("nightjar/python/bin/python"))).filter(|p| p.exists());
-    if found.is_none() {
-        println!("not run: no Python with fastavro and astropy (`make test` makes one)");
-    }
-    found
-}
-
-/// The folder of real packets, or `None` with a line that says so.
-pub fn real_data() -> Option<PathBuf> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    if folder.exists() {
-        Some(folder)
-    } else {
-        println!("not run: no real data");
-        None
-    }
-}
 
 /// An exposure that began at `start` at the longitude of Palomar.
 pub fn exposure(start: &str) -> Exposure {
