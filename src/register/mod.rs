@@ -2,6 +2,8 @@
 
 pub mod polynomial;
 pub mod resample;
+pub mod smooth;
 pub mod spline;
 pub mod triangles;
 pub mod vote;
+pub mod stars;

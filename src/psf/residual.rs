@@ -1,0 +1,161 @@
+//! What the Moffat profile leaves: a pixel image that is a polynomial of the field position.
+//!
+//! Each star's residual is moved to its centre and divided by its flux; a ridge regression over the stars
+//! then gives each pixel's polynomial. The degree (or none) is chosen by the leave-one-out error, which
+//! ridge regression gives in closed form: all pixels share one design matrix.
+
+use nalgebra::{DMatrix, DVector};
+use ndarray::Array2;
+
+use super::{Field, cosine_taper};
+
+/// One star's residual, centred, in units of its flux.
+#[derive(Debug, Clone)]
+pub struct StarResidual {
+    /// Place in the field, pixels.
+    pub x: f64,
+    /// Place in the field, pixels.
+    pub y: f64,
+    /// Weight: 1 over the variance of a sky pixel in units of the star's flux.
+    pub weight: f64,
+    /// The residual, `[[y, x]]`, the star's centre on the middle pixel.
+    pub stamp: Array2<f32>,
+}
+
+/// The polynomial of residual images.
+#[derive(Debug, Clone)]
+pub struct Residual {
+    degree: usize,
+    planes: Vec<Array2<f32>>,
+}
+
+impl Residual {
+    /// Degree of the polynomial.
+    pub fn degree(&self) -> usize {
+        self.degree
+    }
+
+    /// The residual image at pixel (x, y).
+    pub(super) fn at(&self, field: &Field, x: f64, y: f64) -> Array2<f32> {
+        let basis = field.basis(x, y, self.degree);
+        let mut sum = Array2::zeros(self.planes[0].dim());
+        for (plane, term) in self.planes.iter().zip(basis) {
+            sum.scaled_add(term as f32, plane);
+        }
+        sum
+    }
+
+    /// Fits the residuals, degree by leave-one-out error; `None` where no residual predicts better.
+    /// `core` is the radius (pixels) over which the error counts.
+    pub fn fit(field: &Field, stars: &[StarResidual], max_degree: usize, core: f64) -> Option<Self> {
+        let side = stars.first()?.stamp.nrows();
+        let half = (side / 2) as f64;
+        let in_core = |iy: usize, ix: usize| (iy as f64 - half).hypot(ix as f64 - half) <= core;
+        let core_pixels: Vec<(usize, usize)> =
+            (0..side * side).map(|i| (i / side, i % side)).filter(|&(iy, ix)| in_core(iy, ix)).collect();
+        let error_without: f64 = stars
+            .iter()
+            .map(|s| s.weight * core_pixels.iter().map(|&p| f64::from(s.stamp[p]).powi(2)).sum::<f64>())
+            .sum();
+        let mut best: Option<(f64, usize, DMatrix<f64>)> = None;
+        for degree in 0..=max_degree {
+            if stars.len() < 4 * Field::terms(degree) {
+                break;
+            }
+            let Some((solver, leverage)) = ridge(field, stars, degree) else { break };
+            let error = leave_one_out(field, stars, degree, &solver, &leverage, &core_pixels);
+            if best.as_ref().map_or(error_without, |b| b.0) > 1.002 * error {
+                best = Some((error, degree, solver));
+            }
+        }
+        let (_, degree, solver) = best?;
+        let mut planes = vec![Array2::zeros((side, side)); Field::terms(degree)];
+        for iy in 0..side {
+            for ix in 0..side {
+                let taper = cosine_taper((iy as f64 - half).hypot(ix as f64 - half), 0.7 * half, half);
+                if taper > 0.0 {
+                    let values = DVector::from_iterator(stars.len(), stars.iter().map(|s| f64::from(s.stamp[[iy, ix]])));
+                    for (plane, c) in planes.iter_mut().zip((&solver * values).iter()) {
+                        plane[[iy, ix]] = (c * taper) as f32;
+                    }
+                }
+            }
+        }
+        Some(Self { degree, planes })
+    }
+}
+
+/// The matrix that takes the stars' values of a pixel to its coefficients, and each star's leverage.
+fn ridge(field: &Field, stars: &[StarResidual], degree: usize) -> Option<(DMatrix<f64>, Vec<f64>)> {
+    let terms = Field::terms(degree);
+    let design = design_matrix(field, stars, degree);
+    // Equal weights above the median: a few very bright stars must not decide alone.
+    let mut sorted: Vec<f64> = stars.iter().map(|s| s.weight).collect();
+    sorted.sort_by(f64::total_cmp);
+    let cap = sorted[sorted.len() / 2];
+    let weights: Vec<f64> = stars.iter().map(|s| s.weight.min(cap) / cap).collect();
+    let weighted = DMatrix::from_fn(stars.len(), terms, |s, k| weights[s] * design[(s, k)]);
+    let mut normal = weighted.transpose() * &design;
+    let ridge = 0.01 * normal[(0, 0)];
+    for k in 1..terms {
+        normal[(k, k)] += ridge;
+    }
+    let solver = normal.cholesky()?.solve(&weighted.transpose());
+    let leverage = (0..stars.len()).map(|s| (design.row(s) * solver.column(s))[0]).collect();
+    Some((solver, leverage))
+}
+
+fn design_matrix(field: &Field, stars: &[StarResidual], degree: usize) -> DMatrix<f64> {
+    let rows: Vec<Vec<f64>> = stars.iter().map(|s| field.basis(s.x, s.y, degree)).collect();
+    DMatrix::from_fn(stars.len(), Field::terms(degree), |s, k| rows[s][k])
+}
+
+fn leave_one_out(
+    field: &Field,
+    stars: &[StarResidual],
+    degree: usize,
+    solver: &DMatrix<f64>,
+    leverage: &[f64],
+    pixels: &[(usize, usize)],
+) -> f64 {
+    let hat = design_matrix(field, stars, degree) * solver;
+    let values = DMatrix::from_fn(stars.len(), pixels.len(), |s, p| f64::from(stars[s].stamp[pixels[p]]));
+    let predicted = hat * &values;
+    (0..stars.len())
+        .map(|s| {
+            let free = (1.0 - leverage[s]).max(0.05);
+            let sum: f64 = (0..pixels.len()).map(|p| ((values[(s, p)] - predicted[(s, p)]) / free).powi(2)).sum();
+            stars[s].weight * sum
+        })
+        .sum()
+}
+
+/// Keys' cubic interpolation (a = −1/2) of a centred image at (u, v) from its middle pixel; 0 outside.
+pub fn interpolate(image: &Array2<f32>, u: f64, v: f64) -> f64 {
+    let half = (image.nrows() / 2) as f64;
+    let (x, y) = (u + half, v + half);
+    let (x0, y0) = (x.floor(), y.floor());
+    if x0 < 1.0 || y0 < 1.0 || x0 + 2.0 >= image.ncols() as f64 || y0 + 2.0 >= image.nrows() as f64 {
+        return 0.0;
+    }
+    let (wx, wy) = (keys(x - x0), keys(y - y0));
+    let (ix, iy) = (x0 as usize - 1, y0 as usize - 1);
+    let mut sum = 0.0;
+    for (j, wj) in wy.iter().enumerate() {
+        for (i, wi) in wx.iter().enumerate() {
+            sum += wj * wi * f64::from(image[[iy + j, ix + i]]);
+        }
+    }
+    sum
+}
+
+/// Weights of the four neighbours at −1, 0, 1, 2 of a point at `t` (Keys 1981, IEEE ASSP 29, 1153).
+fn keys(t: f64) -> [f64; 4] {
+    let (t2, t3) = (t * t, t * t * t);
+    [
+        -0.5 * t3 + t2 - 0.5 * t,
+        1.5 * t3 - 2.5 * t2 + 1.0,
+        -1.5 * t3 + 2.0 * t2 + 0.5 * t,
+        0.5 * t3 - 0.5 * t2,
+    ]
+}

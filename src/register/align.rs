@@ -1,0 +1,255 @@
+//! The registration: pairs of stars, PSF centroids, a polynomial map, the flux ratio.
+
+use super::polynomial::{Domain, Map, Polynomial2};
+use super::psf_stars;
+use super::stars::{Star, StarList};
+use super::{MatchedStar, RegisterError};
+use crate::calibrate::CalibratedFrame;
+use crate::psf::fit::{FittedStar, fit, refit};
+use crate::psf::{Field, PsfModel};
+
+/// Stars whose PSF centroids and fluxes are measured.
+const MOST_MEASURED: usize = 400;
+/// Floor of a centroid's error, pixels: what the models themselves are good for.
+const CENTROID_FLOOR: f64 = 0.003;
+/// Matches needed for each coefficient of the map.
+const MATCHES_A_COEFFICIENT: usize = 4;
+/// Residual, pixels, beyond which the registration is refused.
+const WORST_RESIDUAL: f64 = 0.5;
+/// Fractional floor of a flux's error in the flux ratio.
+const FLUX_FLOOR: f64 = 0.003;
+
+/// PSF model of one frame and PSF photometry of the stars `chosen`.
+pub(super) struct Measured {
+    pub model: PsfModel,
+    pub used: usize,
+    pub stars: Vec<Option<FittedStar>>,
+}
+
+/// Fits the PSF from the stars `psf_stars` and measures the stars `wanted` with it.
+pub(super) fn measure_psf(
+    frame: &CalibratedFrame,
+    list: &StarList,
+    psf_stars: &[usize],
+    wanted: &[usize],
+) -> Option<Measured> {
+    let (height, width) = frame.pixels().shape();
+    let field = Field::new(width, height);
+    let first: Vec<_> = psf_stars::cut(frame, list, psf_stars, None).into_iter().flatten().collect();
+    let rough = fit(field, &first, list.fwhm, 2)?;
+    // With a model in hand the neighbours can be taken away.
+    let second: Vec<_> = psf_stars::cut(frame, list, psf_stars, Some(&rough.model)).into_iter().flatten().collect();
+    let fitted = fit(field, &second, list.fwhm, 2)?;
+    let stamps = psf_stars::cut(frame, list, wanted, Some(&fitted.model));
+    let present: Vec<_> = stamps.iter().flatten().cloned().collect();
+    let mut results = refit(&fitted.model, &present, &vec![true; present.len()]).into_iter();
+    let stars = stamps.iter().map(|stamp| stamp.as_ref().and_then(|_| results.next())).collect();
+    Some(Measured { used: fitted.used(), model: fitted.model, stars })
+}
+
+/// Matches worth measuring: clean, significant in both frames, at most [`MOST_MEASURED`] of the brightest.
+pub(super) fn worth_measuring(
+    science: &StarList,
+    reference: &StarList,
+    pairs: &[(usize, usize)],
+) -> Vec<(usize, usize)> {
+    let mut good: Vec<(usize, usize)> = pairs
+        .iter()
+        .copied()
+        .filter(|&(s, r)| science.stars[s].is_clean() && reference.stars[r].is_clean())
+        .collect();
+    let lesser = |&(s, r): &(usize, usize)| science.stars[s].snr.min(reference.stars[r].snr);
+    good.sort_by(|a, b| lesser(b).total_cmp(&lesser(a)));
+    good.truncate(MOST_MEASURED);
+    good
+}
+
+/// The map from science to reference pixels with its residuals.
+pub(super) struct MapFit {
+    pub map: Map,
+    pub rms_px: f64,
+    pub excess_px: f64,
+    pub used: usize,
+    pub shift_and_rotation_only: bool,
+}
+
+/// Fits the map to the matched stars, leaving out those that disagree.
+pub(super) fn fit_map(shape: (usize, usize), stars: &[MatchedStar]) -> Result<MapFit, RegisterError> {
+    let domain = Domain::of_image(shape.1, shape.0);
+    let mut used: Vec<bool> = vec![true; stars.len()];
+    let mut fitted: Option<(Map, bool)> = None;
+    for _ in 0..6 {
+        let kept: Vec<&MatchedStar> = stars.iter().zip(&used).filter(|(_, u)| **u).map(|(s, _)| s).collect();
+        if kept.len() < 3 {
+            return Err(RegisterError::FewStars { stars: kept.len() });
+        }
+        let map = fit_once(domain, &kept).ok_or(RegisterError::FewStars { stars: kept.len() })?;
+        let pulls: Vec<f64> = stars.iter().map(|s| distance(&map.0, s) / error(s)).collect();
+        let mut sorted: Vec<f64> = pulls.iter().zip(&used).filter(|(_, u)| **u).map(|(p, _)| *p).collect();
+        sorted.sort_by(f64::total_cmp);
+        let typical = sorted[sorted.len() / 2].max(0.5);
+        let keep: Vec<bool> = pulls.iter().map(|p| *p < 4.5 * typical).collect();
+        fitted = Some(map);
+        if keep == used {
+            break;
+        }
+        used = keep;
+    }
+    let (map, shift_and_rotation_only) = fitted.ok_or(RegisterError::FewStars { stars: 0 })?;
+    let (rms_px, excess_px) = residuals(&map, stars, &used);
+    if rms_px > WORST_RESIDUAL {
+        return Err(RegisterError::Residual { rms_px });
+    }
+    let used = used.iter().filter(|u| **u).count();
+    Ok(MapFit { map, rms_px, excess_px, used, shift_and_rotation_only })
+}
+
+fn error(star: &MatchedStar) -> f64 {
+    (star.position_err.powi(2) + CENTROID_FLOOR.powi(2)).sqrt()
+}
+
+fn distance(map: &Map, star: &MatchedStar) -> f64 {
+    let at = map.value(star.x, star.y);
+    (at[0] - star.reference_x).hypot(at[1] - star.reference_y)
+}
+
+/// Residual rms a axis of the bright stars, and how much of it their centroid errors do not explain.
+fn residuals(map: &Map, stars: &[MatchedStar], used: &[bool]) -> (f64, f64) {
+    let mut kept: Vec<&MatchedStar> = stars.iter().zip(used).filter(|(_, u)| **u).map(|(s, _)| s).collect();
+    kept.sort_by(|a, b| a.position_err.total_cmp(&b.position_err));
+    let bright = &kept[..kept.len().min(100.max(kept.len() / 4))];
+    let mut squares: Vec<f64> = bright.iter().map(|s| distance(map, s).powi(2) / 2.0).collect();
+    let rms = (squares.iter().sum::<f64>() / squares.len().max(1) as f64).sqrt();
+    squares.sort_by(f64::total_cmp);
+    // Of a two-dimensional normal distribution the median of r²/2 is ln 2 variances.
+    let scatter = squares.get(squares.len() / 2).map_or(0.0, |m| m / std::f64::consts::LN_2);
+    let explained = bright.iter().map(|s| s.position_err.powi(2)).sum::<f64>() / bright.len().max(1) as f64;
+    let degrees_lost = 1.0 - (6.0 / bright.len().max(7) as f64);
+    (rms, (scatter / degrees_lost - explained).max(0.0).sqrt())
+}
+
+/// The map of the degree that the number of stars supports; shift and rotation alone for 3 to 8.
+fn fit_once(domain: Domain, stars: &[&MatchedStar]) -> Option<(Map, bool)> {
+    if stars.len() <= 8 {
+        return shift_and_rotation(domain, stars).map(|map| (map, true));
+    }
+    let degree = (1..=3).rev().find(|&d| stars.len() >= MATCHES_A_COEFFICIENT * Field::terms(d)).unwrap_or(1);
+    let points: Vec<[f64; 2]> = stars.iter().map(|s| [s.x, s.y]).collect();
+    let values: Vec<[f64; 2]> = stars.iter().map(|s| [s.reference_x, s.reference_y]).collect();
+    let weights: Vec<f64> = stars.iter().map(|s| error(s).powi(-2)).collect();
+    Polynomial2::fit(domain, degree, &points, &values, &weights).map(|map| (map, false))
+}
+
+/// The rigid motion (with the parity that fits) between weighted point sets.
+fn shift_and_rotation(domain: Domain, stars: &[&MatchedStar]) -> Option<Map> {
+    let weights: Vec<f64> = stars.iter().map(|s| error(s).powi(-2)).collect();
+    let total: f64 = weights.iter().sum();
+    let mean = |of: fn(&MatchedStar) -> f64| stars.iter().zip(&weights).map(|(s, w)| w * of(s)).sum::<f64>() / total;
+    let (mx, my, mu, mv) = (mean(|s| s.x), mean(|s| s.y), mean(|s| s.reference_x), mean(|s| s.reference_y));
+    let best = [1.0, -1.0].map(|parity| {
+        let (mut cosine, mut sine) = (0.0, 0.0);
+        for (s, w) in stars.iter().zip(&weights) {
+            let (x, y) = (s.x - mx, s.y - my);
+            let (u, v) = (s.reference_x - mu, parity * (s.reference_y - mv));
+            cosine += w * (x * u + y * v);
+            sine += w * (x * v - y * u);
+        }
+        (cosine.hypot(sine), sine.atan2(cosine), parity)
+    });
+    let (strength, angle, parity) = if best[0].0 >= best[1].0 { best[0] } else { best[1] };
+    if !strength.is_finite() || strength == 0.0 {
+        return None;
+    }
+    let (sin, cos) = angle.sin_cos();
+    let matrix = [[cos, -sin], [parity * sin, parity * cos]];
+    let offset = [mu - matrix[0][0] * mx - matrix[0][1] * my, mv - matrix[1][0] * mx - matrix[1][1] * my];
+    Some(Map::affine(domain, matrix, offset))
+}
+
+/// The flux ratio science over reference as a polynomial of ln ratio over the science image.
+pub(super) struct FluxRatio {
+    pub ln_ratio: Polynomial2<1>,
+    /// Fractional error of the mean ratio.
+    pub error: f64,
+    pub used: usize,
+}
+
+/// From the stars' PSF fluxes: started at the mode of the log ratios, then clipped; `None` where fewer than
+/// three stars agree.
+pub(super) fn flux_ratio(shape: (usize, usize), stars: &[MatchedStar]) -> Option<FluxRatio> {
+    let domain = Domain::of_image(shape.1, shape.0);
+    let points: Vec<(f64, f64, &MatchedStar)> = stars
+        .iter()
+        .filter(|s| s.flux > 0.0 && s.reference_flux > 0.0)
+        .map(|s| {
+            let error = (s.flux_err / s.flux).hypot(s.reference_flux_err / s.reference_flux).hypot(FLUX_FLOOR);
+            ((s.flux / s.reference_flux).ln(), error, s)
+        })
+        .collect();
+    let mut centre = mode(&points.iter().map(|p| (p.0, p.1)).collect::<Vec<_>>())?;
+    let mut kept: Vec<&(f64, f64, &MatchedStar)> = Vec::new();
+    let mut scale = 1.0;
+    for _ in 0..8 {
+        kept = points.iter().filter(|p| (p.0 - centre).abs() < 3.0 * scale * p.1.max(0.004)).collect();
+        if kept.len() < 3 {
+            return None;
+        }
+        let weight: f64 = kept.iter().map(|p| p.1.powi(-2)).sum();
+        centre = kept.iter().map(|p| p.0 / p.1.powi(2)).sum::<f64>() / weight;
+        let mut pulls: Vec<f64> = kept.iter().map(|p| (p.0 - centre).abs() / p.1).collect();
+        pulls.sort_by(f64::total_cmp);
+        scale = (1.4826 * pulls[pulls.len() / 2]).clamp(1.0, 4.0);
+    }
+    let weight: f64 = kept.iter().map(|p| (scale * p.1).powi(-2)).sum();
+    let constant = Polynomial2::constant(domain, [centre]);
+    let ln_ratio = gradient_of_ratio(domain, &kept, scale).unwrap_or(constant);
+    Some(FluxRatio { ln_ratio, error: weight.powf(-0.5), used: kept.len() })
+}
+
+/// A polynomial of degree 2 where the stars demand it: flat-field errors and thin cloud.
+fn gradient_of_ratio(domain: Domain, kept: &[&(f64, f64, &MatchedStar)], scale: f64) -> Option<Polynomial2<1>> {
+    if kept.len() < 60 {
+        return None;
+    }
+    let places: Vec<[f64; 2]> = kept.iter().map(|p| [p.2.x, p.2.y]).collect();
+    let values: Vec<[f64; 1]> = kept.iter().map(|p| [p.0]).collect();
+    let weights: Vec<f64> = kept.iter().map(|p| (scale * p.1).powi(-2)).collect();
+    let chi2 = |fit: &Polynomial2<1>| -> f64 {
+        kept.iter().zip(&weights).map(|(p, w)| w * (p.0 - fit.value(p.2.x, p.2.y)[0]).powi(2)).sum()
+    };
+    let flat = Polynomial2::fit(domain, 0, &places, &values, &weights)?;
+    let curved = Polynomial2::fit(domain, 2, &places, &values, &weights)?;
+    (chi2(&flat) - chi2(&curved) > 30.0).then_some(curved)
+}
+
+/// The value about which most of the weight gathers, within its errors.
+fn mode(values: &[(f64, f64)]) -> Option<f64> {
+    let score = |centre: f64| -> f64 {
+        values.iter().map(|(v, e)| (-0.5 * ((v - centre) / e.max(0.01)).powi(2)).exp() / e.max(0.01)).sum()
+    };
+    values.iter().map(|(v, _)| (score(*v), *v)).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, v)| v)
+}
+
+/// Stars of one list nearest to the mapped stars of the other, within `radius` reference pixels, each used once.
+pub(super) fn nearest_pairs(science: &[Star], reference: &[Star], map: &Map, radius: f64) -> Vec<(usize, usize)> {
+    let mut order: Vec<usize> = (0..reference.len()).collect();
+    order.sort_by(|&a, &b| reference[a].x.total_cmp(&reference[b].x));
+    let xs: Vec<f64> = order.iter().map(|&i| reference[i].x).collect();
+    let mut taken = vec![false; reference.len()];
+    let mut pairs = Vec::new();
+    for (s, star) in science.iter().enumerate() {
+        let [x, y] = map.value(star.x, star.y);
+        let from = xs.partition_point(|v| *v < x - radius);
+        let to = xs.partition_point(|v| *v <= x + radius);
+        let nearest = order[from..to]
+            .iter()
+            .filter(|&&r| !taken[r])
+            .map(|&r| ((reference[r].x - x).hypot(reference[r].y - y), r))
+            .min_by(|a, b| a.0.total_cmp(&b.0));
+        if let Some((_, r)) = nearest.filter(|(d, _)| *d <= radius) {
+            taken[r] = true;
+            pairs.push((s, r));
+        }
+    }
+    pairs
+}
