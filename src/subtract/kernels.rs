@@ -1,0 +1,249 @@
+//! The kernels of the proper subtraction in real space, and how they vary over the field.
+//!
+//! At each node of a grid the kernels follow from the two PSFs there (Zackay, Ofek & Gal-Yam 2016,
+//! ApJ 830, 27; with the reference scaled to the science image's flux, fn = fr = 1):
+//!
+//! ```text
+//! den  = σn² |P̂r|² + σr² |P̂n|²                 S  = kn ⊗ N − kr ⊗ R      D = dn ⊗ N − dr ⊗ R
+//! k̂n   = P̂n* |P̂r|² / (den F_S)                 k̂r = P̂r* |P̂n|² / (den F_S)
+//! d̂n   = P̂r / (√den F_D)                       d̂r = P̂n / (√den F_D)      F_D = 1 / √(σn² + σr²)
+//! ```
+//!
+//! They are divided by F_S and F_D, so that S is the flux of a point source at each pixel and D keeps the
+//! flux of the science image. Each kernel pixel is then a polynomial of the field position, fitted to the
+//! nodes: no tiles, no seams.
+
+use nalgebra::DMatrix;
+use ndarray::Array2;
+use rayon::prelude::*;
+use rustfft::num_complex::Complex64;
+use rustfft::{Fft, FftPlanner};
+
+use crate::psf::{Field, cosine_taper};
+
+/// Nodes along each axis.
+pub const NODES: usize = 9;
+/// The floor of `den` as a fraction of σn, squared: without it noise near the Nyquist frequency rings.
+const DEN_FLOOR: f64 = 0.005;
+/// The outermost pixels over which a kernel falls to zero.
+const TAPER: f64 = 4.0;
+
+/// The four kernels at one place, images of odd side with the origin in the middle.
+#[derive(Debug, Clone)]
+pub struct Kernels {
+    /// S from the science image.
+    pub score_science: Array2<f32>,
+    /// S from the reference.
+    pub score_reference: Array2<f32>,
+    /// D from the science image.
+    pub difference_science: Array2<f32>,
+    /// D from the reference.
+    pub difference_reference: Array2<f32>,
+}
+
+/// The PSFs of a node, unit sum, images of the same odd side.
+#[derive(Debug, Clone)]
+pub struct NodePsfs {
+    /// Place, pixels of the science image.
+    pub x: f64,
+    /// Place, pixels of the science image.
+    pub y: f64,
+    /// PSF of the science image.
+    pub science: Array2<f32>,
+    /// PSF of the resampled reference.
+    pub reference: Array2<f32>,
+}
+
+/// Radii of the kernels, pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Radii {
+    /// Of the kernels of S.
+    pub score: usize,
+    /// Of the kernels of D.
+    pub difference: usize,
+}
+
+impl Radii {
+    /// Radii for PSFs of this FWHM (the larger one), pixels: 24 and 32 up to 3.4 px.
+    pub fn for_fwhm(fwhm: f64) -> Self {
+        let score = (7.0 * fwhm).ceil().clamp(24.0, 56.0) as usize;
+        Self { score, difference: score + 8 }
+    }
+}
+
+/// Works out the kernels of a node.
+pub struct Workshop {
+    side: usize,
+    radii: Radii,
+    forward: std::sync::Arc<dyn Fft<f64>>,
+    inverse: std::sync::Arc<dyn Fft<f64>>,
+}
+
+impl Workshop {
+    /// For PSF stamps of half side `psf_half`.
+    pub fn new(radii: Radii, psf_half: usize) -> Self {
+        let least = 2 * radii.difference.max(psf_half) + 16;
+        let side = if least <= 96 { 96 } else { least.next_multiple_of(32) };
+        let mut planner = FftPlanner::new();
+        Self { side, radii, forward: planner.plan_fft_forward(side), inverse: planner.plan_fft_inverse(side) }
+    }
+
+    /// The kernels from the PSFs and the background noises σn, σr (electrons of the science image).
+    pub fn kernels(&self, psfs: &NodePsfs, noise_science: f64, noise_reference: f64) -> Kernels {
+        let side = self.side;
+        // Both PSFs are real: one transform carries them as real and imaginary part.
+        let mut packed = vec![Complex64::default(); side * side];
+        let half = (psfs.science.nrows() / 2) as isize;
+        for ((iy, ix), value) in psfs.science.indexed_iter() {
+            let other = psfs.reference[[iy, ix]];
+            packed[wrapped(iy as isize - half, ix as isize - half, side)] =
+                Complex64::new(f64::from(*value), f64::from(other));
+        }
+        self.transform(&self.forward, &mut packed);
+        let (sn2, sr2) = (noise_science.powi(2), noise_reference.powi(2));
+        let mut score = vec![Complex64::default(); side * side];
+        let mut difference = score.clone();
+        let mut flux_scale = 0.0;
+        let fd = 1.0 / (sn2 + sr2).sqrt();
+        let unit = Complex64::new(0.0, 1.0);
+        for ky in 0..side {
+            for kx in 0..side {
+                let index = ky * side + kx;
+                let mirror = packed[(side - ky) % side * side + (side - kx) % side].conj();
+                let pn = (packed[index] + mirror) * 0.5;
+                let pr = (packed[index] - mirror) * Complex64::new(0.0, -0.5);
+                let den = sn2 * pr.norm_sqr() + sr2 * pn.norm_sqr() + DEN_FLOOR * DEN_FLOOR * sn2;
+                flux_scale += pn.norm_sqr() * pr.norm_sqr() / den;
+                let kn = pn.conj() * (pr.norm_sqr() / den);
+                let kr = pr.conj() * (pn.norm_sqr() / den);
+                score[index] = kn + unit * kr;
+                let root = den.sqrt() * fd;
+                difference[index] = (pr + unit * pn) / root;
+            }
+        }
+        let pixels = (side * side) as f64;
+        self.transform(&self.inverse, &mut score);
+        self.transform(&self.inverse, &mut difference);
+        let cut = |spectrum: &[Complex64], radius: usize, scale: f64, part: fn(&Complex64) -> f64| {
+            let reach = radius as isize;
+            Array2::from_shape_fn((2 * radius + 1, 2 * radius + 1), |(iy, ix)| {
+                let (dy, dx) = (iy as isize - reach, ix as isize - reach);
+                let distance = (dy as f64).hypot(dx as f64);
+                let taper = cosine_taper(distance, radius as f64 - TAPER, radius as f64);
+                (part(&spectrum[wrapped(dy, dx, side)]) * scale * taper) as f32
+            })
+        };
+        // F_S is a mean over frequencies, the inverse transform a mean too.
+        let (to_flux, to_image) = (1.0 / flux_scale, 1.0 / pixels);
+        Kernels {
+            score_science: cut(&score, self.radii.score, to_flux, |c| c.re),
+            score_reference: cut(&score, self.radii.score, to_flux, |c| c.im),
+            difference_science: cut(&difference, self.radii.difference, to_image, |c| c.re),
+            difference_reference: cut(&difference, self.radii.difference, to_image, |c| c.im),
+        }
+    }
+
+    fn transform(&self, plan: &std::sync::Arc<dyn Fft<f64>>, square: &mut [Complex64]) {
+        let side = self.side;
+        for _ in 0..2 {
+            plan.process(square);
+            for y in 0..side {
+                for x in y + 1..side {
+                    square.swap(y * side + x, x * side + y);
+                }
+            }
+        }
+    }
+}
+
+fn wrapped(dy: isize, dx: isize, side: usize) -> usize {
+    let side = side as isize;
+    (dy.rem_euclid(side) * side + dx.rem_euclid(side)) as usize
+}
+
+/// Kernels as polynomials of the field position.
+#[derive(Debug, Clone)]
+pub struct KernelField {
+    field: Field,
+    degree: usize,
+    terms: Vec<Kernels>,
+    radii: Radii,
+}
+
+impl KernelField {
+    /// Fits the nodes' kernels; the degree is cut to what the nodes support.
+    pub fn fit(field: Field, radii: Radii, nodes: &[(f64, f64)], kernels: &[Kernels], degree: usize) -> Self {
+        let most = (0..=degree).rev().find(|&d| Field::terms(d) <= nodes.len()).unwrap_or(0);
+        let solved = (0..=most).rev().find_map(|d| solver(&field, nodes, d).map(|s| (d, s)));
+        let (degree, solver) = solved.unwrap_or_else(|| (0, DMatrix::from_element(1, nodes.len(), 1.0 / nodes.len() as f64)));
+        let combine = |k: usize, of: fn(&Kernels) -> &Array2<f32>| {
+            let mut sum = Array2::zeros(of(&kernels[0]).dim());
+            for (node, kernel) in kernels.iter().enumerate() {
+                sum.scaled_add(solver[(k, node)] as f32, of(kernel));
+            }
+            sum
+        };
+        let terms = (0..Field::terms(degree))
+            .into_par_iter()
+            .map(|k| Kernels {
+                score_science: combine(k, |n| &n.score_science),
+                score_reference: combine(k, |n| &n.score_reference),
+                difference_science: combine(k, |n| &n.difference_science),
+                difference_reference: combine(k, |n| &n.difference_reference),
+            })
+            .collect();
+        Self { field, degree, terms, radii }
+    }
+
+    /// Degree of the polynomials.
+    pub fn degree(&self) -> usize {
+        self.degree
+    }
+
+    /// The coefficients of the polynomial's terms, in the order of [`Field::basis`].
+    pub fn terms(&self) -> &[Kernels] {
+        &self.terms
+    }
+
+    /// Radii of the kernels.
+    pub fn radii(&self) -> Radii {
+        self.radii
+    }
+
+    /// Values of the terms at pixel (x, y).
+    pub fn basis(&self, x: f64, y: f64) -> Vec<f64> {
+        self.field.basis(x, y, self.degree)
+    }
+
+    /// The kernels at pixel (x, y).
+    pub fn at(&self, x: f64, y: f64) -> Kernels {
+        let basis = self.basis(x, y);
+        let sum = |of: fn(&Kernels) -> &Array2<f32>| {
+            let mut sum = Array2::zeros(of(&self.terms[0]).dim());
+            for (term, value) in self.terms.iter().zip(&basis) {
+                sum.scaled_add(*value as f32, of(term));
+            }
+            sum
+        };
+        Kernels {
+            score_science: sum(|n| &n.score_science),
+            score_reference: sum(|n| &n.score_reference),
+            difference_science: sum(|n| &n.difference_science),
+            difference_reference: sum(|n| &n.difference_reference),
+        }
+    }
+}
+
+/// The matrix that takes node values to polynomial coefficients.
+fn solver(field: &Field, nodes: &[(f64, f64)], degree: usize) -> Option<DMatrix<f64>> {
+    let rows: Vec<Vec<f64>> = nodes.iter().map(|(x, y)| field.basis(*x, *y, degree)).collect();
+    let design = DMatrix::from_fn(nodes.len(), Field::terms(degree), |n, k| rows[n][k]);
+    let normal = design.transpose() * &design;
+    normal.cholesky().map(|c| c.solve(&design.transpose()))
+}
+
+/// The nodes' places on an image of `width` × `height`.
+pub fn node_places(width: usize, height: usize) -> Vec<(f64, f64)> {
+    let at = |i: usize, side: usize| (i as f64 + 0.5) / NODES as f64 * side as f64 - 0.5;
+    (0..NODES * NODES).map(|n| (at(n % NODES, width), at(n / NODES, height))).collect()
+}
