@@ -253,3 +253,38 @@ pub(super) fn nearest_pairs(science: &[Star], reference: &[Star], map: &Map, rad
     }
     pairs
 }
+
+/// A star measured on both frames; `None` where either fit failed.
+pub(super) fn matched(science: &FittedStar, reference: &FittedStar) -> Option<MatchedStar> {
+    let star = MatchedStar {
+        x: science.x,
+        y: science.y,
+        reference_x: reference.x,
+        reference_y: reference.y,
+        position_err: science.position_err.hypot(reference.position_err),
+        flux: science.flux,
+        flux_err: science.flux_err,
+        reference_flux: reference.flux,
+        reference_flux_err: reference.flux_err,
+    };
+    let finite = [star.x, star.y, star.reference_x, star.reference_y, star.position_err, star.flux, star.reference_flux]
+        .iter()
+        .all(|v| v.is_finite());
+    (finite && science.flux > 5.0 * science.flux_err && reference.flux > 5.0 * reference.flux_err).then_some(star)
+}
+
+/// Pairs of stars of the two frames.
+pub(super) fn find_pairs(
+    science: &StarList,
+    reference: &StarList,
+    shape: (usize, usize),
+    guess: Option<&Map>,
+) -> Result<Vec<(usize, usize)>, RegisterError> {
+    let identity = Map::identity(Domain::of_image(shape.1, shape.0));
+    let start = guess.unwrap_or(&identity);
+    let pairs = nearest_pairs(&science.stars, &reference.stars, start, 2.0);
+    if pairs.len() < 3 {
+        return Err(RegisterError::WrongField { science: science.stars.len(), reference: reference.stars.len() });
+    }
+    Ok(pairs)
+}
