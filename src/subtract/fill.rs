@@ -79,6 +79,18 @@ pub fn fit_saturated(
     noise: f64,
 ) -> Option<FilledStar> {
     let core = core_of(bits, patch)?;
+    fit_star(image, bits, psf, core, noise)
+}
+
+/// The star at about (x, y) with a core of some radius, fitted to its usable pixels; `None` where too little
+/// of it is left, or where there is none.
+pub fn fit_star(
+    image: &Array2<f32>,
+    bits: &Mask,
+    psf: &PsfModel,
+    core: (f64, f64, f64),
+    noise: f64,
+) -> Option<FilledStar> {
     let local = psf.local(core.0, core.1);
     let half = ((core.2 + 4.0 * local.moffat.fwhm()).ceil() as usize).clamp(8, 45);
     let (height, width) = image.dim();

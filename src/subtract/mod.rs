@@ -1,5 +1,337 @@
 //! The proper difference image (Zackay, Ofek & Gal-Yam 2016) with kernels that vary over the field.
+//!
+//! In order: what cannot be used is [filled](fill); the reference is [resampled](crate::register::resample)
+//! to the science grid and scaled to its flux; the [kernels] of S and D follow from both PSFs at a grid of
+//! nodes and become polynomials of the field position; both images are [convolved](convolve) with them; the
+//! background that is left is taken out of D and S; and S becomes [Scorr](score).
 
+pub mod carried;
 pub mod convolve;
 pub mod fft;
+pub mod fill;
 pub mod kernels;
+pub mod mesh;
+pub mod score;
+
+use ndarray::{Array2, Axis};
+use rayon::prelude::*;
+
+use crate::calibrate::CalibratedFrame;
+use crate::image::{Image, Mask, mask};
+use crate::register::Registration;
+use crate::register::resample::{Source, marks, resample};
+use crate::register::spline::BSpline;
+use crate::register::stars::typical_noise;
+use crate::units::{Electrons, Electrons2, Ratio};
+use fill::{FilledStar, Patch};
+use kernels::{KernelField, Radii, Workshop};
+use mesh::Mesh;
+use score::{Appraiser, Score};
+
+/// Boxes in which the background of D and the noise of S are measured, pixels.
+const BOX: usize = 96;
+/// Degree of the kernels' polynomials over the field.
+const KERNEL_DEGREE: usize = 2;
+/// The measured scale of S on empty sky is doubtful outside this range.
+const SCALE_RANGE: std::ops::RangeInclusive<f64> = 0.8..=1.3;
+
+/// Why a registered exposure could not be subtracted.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum SubtractError {
+    /// The reference covers too little of the science image.
+    #[error("the reference covers only {percent:.0} % of the science image; check the pointing, or build a wider reference")]
+    Coverage {
+        /// Part that is covered, per cent.
+        percent: f64,
+    },
+    /// The noise of the difference cannot be measured.
+    #[error("the noise of the difference image is not a number; look for a blank or saturated frame")]
+    NoNoise,
+}
+
+/// A difference image and all that was known when it was made.
+#[derive(Debug, Clone)]
+pub struct Difference {
+    /// The science frame.
+    pub science: CalibratedFrame,
+    /// Science pixels as they were subtracted: unusable ones filled.
+    pub filled: Array2<f32>,
+    /// The reference on the science grid and flux scale, electrons.
+    pub template: Image<Electrons>,
+    /// Its variance.
+    pub template_variance: Image<Electrons2>,
+    /// Mask of science image and reference together.
+    pub mask: Mask,
+    /// D, electrons of the science image.
+    pub difference: Image<Electrons>,
+    /// Scorr above the preselection, S over the noise of empty sky below it.
+    pub score: Image<Ratio>,
+    /// Robust standard deviation of S on empty sky, electrons: the noise of a point source's flux.
+    pub sky_noise: Mesh,
+    /// Robust standard deviation of a pixel of D, electrons.
+    pub pixel_noise: Mesh,
+    /// The kernels.
+    pub kernels: KernelField,
+    /// The registration.
+    pub registration: Registration,
+    /// Fractional error of bright stars' models, ε.
+    pub bright_star_floor: f64,
+    /// Measured over expected noise of S on empty sky, median over the frame.
+    pub scale: f64,
+    /// Stars that were filled in, on the science grid.
+    pub filled_stars: Vec<FilledStar>,
+    /// What the operator should know.
+    pub warnings: Vec<String>,
+}
+
+/// Subtracts the registered reference from the science frame.
+pub fn subtract(
+    science: CalibratedFrame,
+    reference: &CalibratedFrame,
+    registration: Registration,
+) -> Result<Difference, SubtractError> {
+    let shape = science.pixels().shape();
+    let (mut filled, clean_reference, filled_stars) = fill_both(&science, reference, &registration);
+    let (mut template, mut template_variance, bits) = put_on_grid(&science, reference, &clean_reference, &registration);
+    drop(clean_reference);
+    let covered = bits.iter().filter(|b| **b & mask::NO_DATA == 0).count() as f64 / bits.len().max(1) as f64;
+    if covered < 0.2 {
+        return Err(SubtractError::Coverage { percent: 100.0 * covered });
+    }
+    for image in [&mut filled, &mut template] {
+        image.zip_mut_with(&bits, |value, b| {
+            if b & mask::NO_DATA != 0 {
+                *value = 0.0;
+            }
+        });
+    }
+    scale_to_science(&mut template, &mut template_variance, &registration);
+
+    let (height, width) = shape;
+    let middle = registration.ln_flux_ratio.value(width as f64 / 2.0, height as f64 / 2.0)[0].exp();
+    let area = registration.map.determinant(width as f64 / 2.0, height as f64 / 2.0).abs();
+    let noise = (
+        f64::from(typical_noise(&science)),
+        f64::from(typical_noise(reference)) * middle * area.max(1e-6),
+    );
+    let kernels = kernels_of(&registration, shape, noise);
+    let convolve::ScoreAndDifference { mut score, mut difference } = convolve::convolve(&filled, &template, &kernels);
+
+    let (level, _) = mesh::measure(&difference, &bits, BOX);
+    level.smoothed(1).subtract_from(&mut difference);
+    let (_, pixel_noise) = mesh::measure(&difference, &bits, BOX);
+    let (level, _) = mesh::measure(&score, &bits, BOX);
+    level.smoothed(1).subtract_from(&mut score);
+    let (_, sky_noise) = mesh::measure(&score, &bits, BOX);
+    let (sky_noise, pixel_noise) = (sky_noise.smoothed(2), pixel_noise.smoothed(2));
+    if !sky_noise.values().iter().all(|v| v.is_finite() && *v > 0.0) {
+        return Err(SubtractError::NoNoise);
+    }
+
+    let expected = expected_noise(&kernels, shape, noise);
+    let scale = f64::from(sky_noise.at(width / 2, height / 2)) / expected;
+    let mut warnings = registration.warnings.clone();
+    if !SCALE_RANGE.contains(&scale) {
+        warnings.push(format!(
+            "the noise of the difference is {scale:.2} times what the images' noise predicts; check gain and read noise"
+        ));
+    }
+    let parts = Score {
+        flux: &score,
+        sky_noise: &sky_noise,
+        science_variance: &science.variance().pixels,
+        template: &template,
+        template_variance: &template_variance,
+        kernels: &kernels,
+        registration_noise: registration.excess_px,
+        noise,
+    };
+    let appraiser = Appraiser::new(&parts);
+    let bright_star_floor = appraiser.bright_star_floor(&star_places(&registration, &bits));
+    let score = appraiser.corrected(bright_star_floor);
+    Ok(Difference {
+        science,
+        filled,
+        template: Image::new(template),
+        template_variance: Image::new(template_variance),
+        mask: bits,
+        difference: Image::new(difference),
+        score: Image::new(score),
+        sky_noise,
+        pixel_noise,
+        kernels,
+        registration,
+        bright_star_floor,
+        scale,
+        filled_stars,
+        warnings,
+    })
+}
+
+/// Whole pixels of the matched stars that no mask touches.
+fn star_places(registration: &Registration, bits: &Mask) -> Vec<(usize, usize)> {
+    let place = |v: f64| (v.round() >= 0.0).then_some(v.round() as usize);
+    registration
+        .matched
+        .iter()
+        .filter_map(|star| place(star.x).zip(place(star.y)))
+        .filter(|&(x, y)| bits.get([y, x]).is_some_and(|b| b & (mask::UNUSABLE | mask::REFERENCE) == 0))
+        .collect()
+}
+
+/// Both images with their unusable pixels filled, and the saturated stars on the science grid.
+fn fill_both(
+    science: &CalibratedFrame,
+    reference: &CalibratedFrame,
+    registration: &Registration,
+) -> (Array2<f32>, Array2<f32>, Vec<FilledStar>) {
+    let (on_science, on_reference) = (Side::new(science, &registration.psf_science), Side::new(reference, &registration.psf_reference));
+    let map = &registration.map;
+    let ratio = |x: f64, y: f64| registration.ln_flux_ratio.value(x, y)[0].exp();
+    let to_reference = |star: &FilledStar| {
+        let [x, y] = map.value(star.x, star.y);
+        FilledStar { x, y, flux: star.flux / ratio(star.x, star.y), core: star.core }
+    };
+    let to_science = |star: &FilledStar| {
+        let [x, y] = map.inverse([star.x, star.y], [star.x, star.y])?;
+        Some(FilledStar { x, y, flux: star.flux * ratio(x, y), core: star.core })
+    };
+    // One flux and place for each saturated star, from every image in which its wings or the star itself are seen.
+    let agreed_on_science: Vec<Option<FilledStar>> = on_science
+        .stars
+        .par_iter()
+        .map(|own| {
+            let own = (*own)?;
+            let there = to_reference(&own);
+            let other = match on_reference.star_near(&there) {
+                Some(other) => Some((other, 0.5)),
+                None => on_reference.unsaturated(&there).map(|other| (other, 1.0)),
+            };
+            Some(match other.and_then(|(o, weight)| to_science(&o).map(|o| (o, weight))) {
+                Some((other, weight)) => mixed(&own, &other, weight),
+                None => own,
+            })
+        })
+        .collect();
+    let agreed_on_reference: Vec<Option<FilledStar>> = on_reference
+        .stars
+        .par_iter()
+        .map(|own| {
+            let own = (*own)?;
+            let here = to_science(&own);
+            let agreed = here.and_then(|here| {
+                let both = agreed_on_science.iter().flatten().find(|s| (s.x - here.x).hypot(s.y - here.y) < 2.0).copied();
+                both.or_else(|| on_science.unsaturated(&here).map(|other| mixed(&here, &other, 1.0)))
+            });
+            Some(agreed.map_or(own, |star| FilledStar { core: own.core, ..to_reference(&star) }))
+        })
+        .collect();
+    let mut filled_stars: Vec<FilledStar> = agreed_on_science.iter().flatten().copied().collect();
+    filled_stars.extend(agreed_on_reference.iter().flatten().filter_map(to_science));
+    (on_science.filled(&agreed_on_science), on_reference.filled(&agreed_on_reference), filled_stars)
+}
+
+fn mixed(own: &FilledStar, other: &FilledStar, weight: f64) -> FilledStar {
+    let mix = |a: f64, b: f64| a + weight * (b - a);
+    FilledStar { x: mix(own.x, other.x), y: mix(own.y, other.y), flux: mix(own.flux, other.flux), core: own.core }
+}
+
+/// One image with its patches and the stars fitted to the saturated ones.
+struct Side<'a> {
+    frame: &'a CalibratedFrame,
+    psf: &'a crate::psf::PsfModel,
+    patches: Vec<Patch>,
+    stars: Vec<Option<FilledStar>>,
+    noise: f64,
+}
+
+impl<'a> Side<'a> {
+    fn new(frame: &'a CalibratedFrame, psf: &'a crate::psf::PsfModel) -> Self {
+        let noise = f64::from(typical_noise(frame));
+        let patches = fill::patches(frame.mask());
+        let stars = patches
+            .par_iter()
+            .map(|patch| {
+                let pixels = &frame.pixels().pixels;
+                patch.saturated.then(|| fill::fit_saturated(pixels, frame.mask(), psf, patch, noise)).flatten()
+            })
+            .collect();
+        Self { frame, psf, patches, stars, noise }
+    }
+
+    fn star_near(&self, place: &FilledStar) -> Option<FilledStar> {
+        self.stars.iter().flatten().copied().find(|s| (s.x - place.x).hypot(s.y - place.y) < 2.0)
+    }
+
+    /// The star at a place where this image is not saturated.
+    fn unsaturated(&self, place: &FilledStar) -> Option<FilledStar> {
+        let found = fill::fit_star(&self.frame.pixels().pixels, self.frame.mask(), self.psf, (place.x, place.y, 1.0), self.noise)?;
+        ((found.x - place.x).hypot(found.y - place.y) < 2.0).then_some(found)
+    }
+
+    fn filled(&self, stars: &[Option<FilledStar>]) -> Array2<f32> {
+        let mut image = self.frame.pixels().pixels.clone();
+        for (patch, star) in self.patches.iter().zip(stars) {
+            match star {
+                Some(star) => fill::fill_with_star(&mut image, self.psf, patch, star),
+                None => fill::fill_from_surroundings(&mut image, self.frame.mask(), patch),
+            }
+        }
+        image
+    }
+}
+
+/// The reference on the science grid, its variance, and both masks together.
+fn put_on_grid(
+    science: &CalibratedFrame,
+    reference: &CalibratedFrame,
+    clean: &Array2<f32>,
+    registration: &Registration,
+) -> (Array2<f32>, Array2<f32>, Mask) {
+    let spline = BSpline::new(clean);
+    let marked = marks(reference.mask());
+    let source = Source { spline: &spline, variance: &reference.variance().pixels, marks: &marked };
+    let resampled = resample(source, &registration.map, science.pixels().shape());
+    let mut bits = resampled.mask;
+    bits.zip_mut_with(science.mask(), |both, own| *both |= own);
+    (resampled.pixels, resampled.variance, bits)
+}
+
+fn scale_to_science(template: &mut Array2<f32>, variance: &mut Array2<f32>, registration: &Registration) {
+    let ln_ratio = &registration.ln_flux_ratio;
+    let rows = template.axis_iter_mut(Axis(0)).into_par_iter().zip(variance.axis_iter_mut(Axis(0))).enumerate();
+    rows.for_each(|(y, (mut pixels, mut variance))| {
+        let row = ln_ratio.row(y as f64);
+        let constant = (ln_ratio.degree() == 0).then(|| row.value(0.0)[0].exp() as f32);
+        for (x, (pixel, variance)) in pixels.iter_mut().zip(variance.iter_mut()).enumerate() {
+            let factor = constant.unwrap_or_else(|| row.value(x as f64)[0].exp() as f32);
+            *pixel *= factor;
+            *variance *= factor * factor;
+        }
+    });
+}
+
+fn kernels_of(registration: &Registration, (height, width): (usize, usize), noise: (f64, f64)) -> KernelField {
+    let field = crate::psf::Field::new(width, height);
+    let (cx, cy) = (width as f64 / 2.0, height as f64 / 2.0);
+    let fwhm = registration.psf_science.fwhm_at(cx, cy).max(registration.psf_reference.fwhm_at(cx, cy));
+    let radii = Radii::for_fwhm(fwhm);
+    let half = registration.psf_science.radius().max(registration.psf_reference.radius());
+    let workshop = Workshop::new(radii, half);
+    let places = kernels::node_places(width, height);
+    let nodes: Vec<kernels::Kernels> = places
+        .par_iter()
+        .map(|&(x, y)| {
+            let psfs = carried::psfs_at(&registration.psf_science, &registration.psf_reference, &registration.map, x, y, half);
+            workshop.kernels(&psfs, noise.0, noise.1)
+        })
+        .collect();
+    KernelField::fit(field, radii, &places, &nodes, KERNEL_DEGREE)
+}
+
+/// The noise of S on empty sky that the images' noises predict at the middle of the frame.
+fn expected_noise(kernels: &KernelField, (height, width): (usize, usize), noise: (f64, f64)) -> f64 {
+    let at = kernels.at(width as f64 / 2.0, height as f64 / 2.0);
+    let sum = |kernel: &Array2<f32>| kernel.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
+    (noise.0.powi(2) * sum(&at.score_science) + noise.1.powi(2) * sum(&at.score_reference)).sqrt()
+}
