@@ -1,8 +1,22 @@
 //! From a difference image to measured candidates.
+//!
+//! [Peaks](peaks) of Scorr of both signs are [fitted](fit) with the PSF of D, their [shape] is measured, what
+//! surrounds them is looked up, and the [rules] say which of them become alerts. Every candidate is kept, the
+//! rejected ones with the name of the rule.
+
+pub mod context;
+pub mod fit;
+pub mod peaks;
+pub mod rules;
+pub mod shape;
 
 use ndarray::Array2;
+use rayon::prelude::*;
 
 use crate::exposure::Exposure;
+use crate::subtract::Difference;
+use context::{Neighbours, ReferenceContext};
+pub use peaks::Peak;
 
 /// Side of a cut-out, pixels.
 pub const CUTOUT_SIDE: usize = 63;
@@ -205,4 +219,223 @@ impl Detections {
     pub fn accepted(&self) -> impl Iterator<Item = &Candidate> {
         self.candidates.iter().filter(|candidate| candidate.rejected.is_none())
     }
+}
+
+/// Most candidates that are measured; more is a flood, which the exposure's warnings report.
+pub const MOST_CANDIDATES: usize = 20_000;
+/// Spacing of the places at which the PSF of D is rebuilt, pixels.
+const PLACE: usize = 128;
+
+/// Finds and measures what changed, above `threshold` sigma.
+pub fn detect(difference: &Difference, reference: &ReferenceContext<'_>, threshold: f64) -> Detections {
+    let (height, width) = difference.difference.shape();
+    let centre = (width as f64 / 2.0, height as f64 / 2.0);
+    let fwhm = difference.registration.psf_science.fwhm_at(centre.0, centre.1);
+    let mut peaks = peaks::find(&difference.score.pixels, threshold, fwhm.max(2.0));
+    let mut warnings = difference.warnings.clone();
+    if peaks.len() > MOST_CANDIDATES {
+        warnings.push(format!(
+            "{} peaks above {threshold} sigma, the {MOST_CANDIDATES} strongest were measured; look at the difference image",
+            peaks.len()
+        ));
+        peaks.truncate(MOST_CANDIDATES);
+    }
+    let (zero_point, zero_point_err, zero_point_rms) =
+        context::zero_point(reference.zero_point, &difference.registration, centre);
+    let measure = Measure {
+        difference,
+        neighbours: Neighbours::new(reference, &difference.registration),
+        places: places(difference, &peaks),
+        zero_point,
+        threshold,
+        reference,
+    };
+    let mut candidates: Vec<Candidate> = peaks.par_iter().filter_map(|peak| measure.candidate(peak)).collect();
+    remove_twins(&mut candidates, fwhm);
+    candidates.sort_by(|a, b| a.y.total_cmp(&b.y).then(a.x.total_cmp(&b.x)));
+    let frame = &difference.science;
+    let (science, resampled) = (fwhm, difference.registration.psf_reference.fwhm_at(centre.0, centre.1));
+    let corner = |x: f64, y: f64| {
+        let [rx, ry] = difference.registration.map.value(x, y);
+        reference.wcs.pixel_to_sky(rx, ry)
+    };
+    let (right, top) = (width as f64 - 1.0, height as f64 - 1.0);
+    let conditions = Conditions {
+        zero_point,
+        zero_point_err,
+        zero_point_rms,
+        zero_point_stars: difference.registration.flux_ratio_stars,
+        limit_mag: zero_point - 2.5 * (5.0 * median_of(difference.sky_noise.values())).max(1e-6).log10(),
+        fwhm_px: fwhm,
+        seeing_ratio: science / resampled.max(0.1),
+        pixel_scale: reference.wcs.scale_arcsec() * difference.registration.map.determinant(centre.0, centre.1).abs().sqrt(),
+        sky: median_of(&frame.background().level),
+        flux_ratio: difference.registration.ln_flux_ratio.value(centre.0, centre.1)[0].exp(),
+        registration_rms_px: difference.registration.rms_px,
+        registration_stars: difference.registration.stars,
+        reference_id: reference.id,
+        reference_jd: reference.jd,
+        reference_frames: reference.frames,
+        shape: (width, height),
+        corners: [corner(0.0, 0.0), corner(right, 0.0), corner(right, top), corner(0.0, top)],
+        warnings,
+    };
+    Detections { exposure: frame.exposure().clone(), conditions, candidates }
+}
+
+/// Two peaks whose fits ran to the same place are one source: the stronger stays.
+fn remove_twins(candidates: &mut Vec<Candidate>, fwhm: f64) {
+    candidates.sort_by(|a, b| b.snr.total_cmp(&a.snr));
+    let mut kept: Vec<Candidate> = Vec::with_capacity(candidates.len());
+    let mut cells = std::collections::HashMap::<(i64, i64), Vec<usize>>::new();
+    let radius = 0.5 * fwhm;
+    for candidate in candidates.drain(..) {
+        let (cx, cy) = ((candidate.x / fwhm) as i64, (candidate.y / fwhm) as i64);
+        let near = (cx - 1..=cx + 1).flat_map(|i| (cy - 1..=cy + 1).map(move |j| (i, j)));
+        let twin = near.filter_map(|c| cells.get(&c)).flatten().any(|&k: &usize| {
+            let other: &Candidate = &kept[k];
+            other.positive == candidate.positive && (other.x - candidate.x).hypot(other.y - candidate.y) < radius
+        });
+        if !twin {
+            cells.entry((cx, cy)).or_default().push(kept.len());
+            kept.push(candidate);
+        }
+    }
+    *candidates = kept;
+}
+
+/// The PSF of D at the places where there are peaks.
+fn places(difference: &Difference, peaks: &[Peak]) -> std::collections::HashMap<(usize, usize), fit::Place> {
+    let wanted: std::collections::HashSet<(usize, usize)> =
+        peaks.iter().map(|p| (p.column / PLACE, p.row / PLACE)).collect();
+    let middle = |cell: usize| (cell * PLACE + PLACE / 2) as f64;
+    wanted.into_par_iter().map(|(c, r)| ((c, r), fit::Place::new(difference, middle(c), middle(r)))).collect()
+}
+
+/// What the measurement of each candidate needs.
+struct Measure<'a> {
+    difference: &'a Difference,
+    neighbours: Neighbours<'a>,
+    places: std::collections::HashMap<(usize, usize), fit::Place>,
+    zero_point: f64,
+    threshold: f64,
+    reference: &'a ReferenceContext<'a>,
+}
+
+impl Measure<'_> {
+    fn candidate(&self, peak: &Peak) -> Option<Candidate> {
+        let difference = self.difference;
+        let place = self.places.get(&(peak.column / PLACE, peak.row / PLACE))?;
+        let sign = peak.scorr.signum();
+        let start = peak.scorr * f64::from(difference.sky_noise.at(peak.column, peak.row));
+        let fit = fit::fit(difference, place, peak.x, peak.y, start)?;
+        let psf_fwhm = difference.registration.psf_science.fwhm_at(fit.x, fit.y);
+        let shape = shape::measure(difference, fit.x, fit.y, sign, psf_fwhm);
+        let rejected = rules::judge(difference, peak, &fit, &shape, self.threshold);
+        let [rx, ry] = difference.registration.map.value(fit.x, fit.y);
+        let (ra, dec) = self.reference.wcs.pixel_to_sky(rx, ry);
+        let (height, width) = difference.difference.shape();
+        let flux = fit.flux.abs().max(1e-6);
+        let cutouts = cut_out(difference, fit.x, fit.y, sign);
+        Some(Candidate {
+            x: fit.x,
+            y: fit.y,
+            position_err: fit.position_err,
+            ra,
+            dec,
+            positive: sign > 0.0,
+            flux: fit.flux,
+            flux_err: fit.flux_err,
+            snr: peak.snr,
+            scorr: peak.scorr,
+            mag: self.zero_point - 2.5 * flux.log10(),
+            mag_err: 1.0857 * fit.flux_err / flux,
+            chi: fit.chi,
+            aperture14: shape.aperture14,
+            aperture18: shape.aperture18,
+            fwhm: shape.fwhm,
+            a: shape.a,
+            b: shape.b,
+            theta: shape.theta,
+            nneg: shape.nneg,
+            nbad: shape.nbad,
+            sumrat: shape.sumrat,
+            class_star: class_star(&shape, psf_fwhm, peak.snr),
+            sky: f64::from(difference.science.background().level_at(fit.x, fit.y)),
+            edge_distance: rules::edge_distance(fit.x, fit.y, width, height),
+            rb: real_bogus(&fit, &shape, peak.snr),
+            trail_px: 0.0,
+            difference_snr: peak_over_rms(&cutouts.difference),
+            science_snr: peak_over_rms(&cutouts.science),
+            neighbour: self.neighbours.of(rx, ry),
+            flags: shape.flags,
+            cutouts: rejected.is_none().then_some(cutouts),
+            rejected,
+        })
+    }
+}
+
+/// Likeness to a point source: 1 at the PSF's own width, falling to either side as the noise of a width
+/// measured at this significance allows.
+fn class_star(shape: &shape::Shape, psf_fwhm: f64, snr: f64) -> f64 {
+    let excess = (shape.fwhm / psf_fwhm).ln();
+    let tolerance = 0.15 + 2.0 / snr.max(1.0);
+    (-0.5 * (excess / tolerance).powi(2)).exp()
+}
+
+/// Real-bogus score from shape and context: a logistic function of the PSF's chi² in the core, the share of
+/// negative and bad pixels, and the opposite lobe; 0.5 where a candidate is as doubtful as not.
+fn real_bogus(fit: &fit::Fit, shape: &shape::Shape, snr: f64) -> f64 {
+    let chi = ((fit.core_chi - 1.0) / (1.0 + 0.01 * snr * snr)).max(0.0);
+    let odds = 3.0 + 0.1 * snr.min(20.0)
+        - 1.5 * chi
+        - 0.25 * f64::from(shape.nneg)
+        - 0.5 * f64::from(shape.nbad)
+        - 4.0 * (shape.opposite - 0.3).max(0.0);
+    1.0 / (1.0 + (-odds).exp())
+}
+
+fn cut_out(difference: &Difference, x: f64, y: f64, sign: f64) -> Cutouts {
+    let half = (CUTOUT_SIDE / 2) as i64;
+    let (cx, cy) = (x.round() as i64 - half, y.round() as i64 - half);
+    let cut = |image: &Array2<f32>, factor: f32| {
+        Array2::from_shape_fn((CUTOUT_SIDE, CUTOUT_SIDE), |(iy, ix)| {
+            let place = usize::try_from(cx + ix as i64).ok().zip(usize::try_from(cy + iy as i64).ok());
+            place.and_then(|(x, y)| image.get([y, x])).map_or(f32::NAN, |v| factor * v)
+        })
+    };
+    Cutouts {
+        science: cut(&difference.science.pixels().pixels, 1.0),
+        template: cut(&difference.template.pixels, 1.0),
+        difference: cut(&difference.difference.pixels, sign as f32),
+    }
+}
+
+/// Highest pixel of the central 9×9 over the robust rms of the cut-out.
+fn peak_over_rms(cutout: &Array2<f32>) -> f64 {
+    let mut values: Vec<f32> = cutout.iter().copied().filter(|v| v.is_finite()).collect();
+    if values.len() < 16 {
+        return 0.0;
+    }
+    let middle = values.len() / 2;
+    let median = *values.select_nth_unstable_by(middle, f32::total_cmp).1;
+    values.iter_mut().for_each(|v| *v = (*v - median).abs());
+    let mad = *values.select_nth_unstable_by(middle, f32::total_cmp).1;
+    let c = CUTOUT_SIDE / 2;
+    let peak = cutout
+        .slice(ndarray::s![c - 4..=c + 4, c - 4..=c + 4])
+        .iter()
+        .copied()
+        .filter(|v| v.is_finite())
+        .fold(f32::MIN, f32::max);
+    if mad > 0.0 { f64::from((peak - median) / (1.4826 * mad)) } else { 0.0 }
+}
+
+fn median_of(values: &Array2<f32>) -> f64 {
+    let mut finite: Vec<f32> = values.iter().copied().filter(|v| v.is_finite()).collect();
+    if finite.is_empty() {
+        return 0.0;
+    }
+    let middle = finite.len() / 2;
+    f64::from(*finite.select_nth_unstable_by(middle, f32::total_cmp).1)
 }
