@@ -10,8 +10,8 @@ use crate::wcs::Wcs;
 pub struct ReferenceContext<'a> {
     /// Its stars.
     pub stars: &'a StarList,
-    /// Its celestial coordinates.
-    pub wcs: &'a Wcs,
+    /// Its celestial coordinates; without them positions on the sky are not a number.
+    pub wcs: Option<&'a Wcs>,
     /// Magnitude of one electron of the reference, and its error.
     pub zero_point: (f64, f64),
     /// Identifier (`rfid`).
@@ -20,6 +20,13 @@ pub struct ReferenceContext<'a> {
     pub jd: (f64, f64),
     /// Frames.
     pub frames: i32,
+}
+
+impl ReferenceContext<'_> {
+    /// Right ascension and declination of a pixel of the reference, degrees.
+    pub fn sky(&self, x: f64, y: f64) -> (f64, f64) {
+        self.wcs.map_or((f64::NAN, f64::NAN), |wcs| wcs.pixel_to_sky(x, y))
+    }
 }
 
 /// The reference's sources, sorted for look-ups, with their PSF magnitudes.
@@ -63,7 +70,7 @@ impl<'a> Neighbours<'a> {
     /// The source nearest to (x, y) on the reference's grid, searched in widening circles.
     pub fn of(&self, x: f64, y: f64) -> Option<Neighbour> {
         let (distance_px, star) = [10.0, 60.0, 400.0].into_iter().find_map(|radius| self.nearest(x, y, radius))?;
-        let (ra, dec) = self.context.wcs.pixel_to_sky(star.x, star.y);
+        let (ra, dec) = self.context.sky(star.x, star.y);
         // Excess of the squared size over the stars', as DAOPHOT's sharpness has it for extended sources.
         let sharp = (star.size / self.star_size).powi(2) - 1.0;
         Some(Neighbour {

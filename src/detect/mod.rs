@@ -257,7 +257,7 @@ pub fn detect(difference: &Difference, reference: &ReferenceContext<'_>, thresho
     let (science, resampled) = (fwhm, difference.registration.psf_reference.fwhm_at(centre.0, centre.1));
     let corner = |x: f64, y: f64| {
         let [rx, ry] = difference.registration.map.value(x, y);
-        reference.wcs.pixel_to_sky(rx, ry)
+        reference.sky(rx, ry)
     };
     let (right, top) = (width as f64 - 1.0, height as f64 - 1.0);
     let conditions = Conditions {
@@ -268,7 +268,8 @@ pub fn detect(difference: &Difference, reference: &ReferenceContext<'_>, thresho
         limit_mag: zero_point - 2.5 * (5.0 * median_of(difference.sky_noise.values())).max(1e-6).log10(),
         fwhm_px: fwhm,
         seeing_ratio: science / resampled.max(0.1),
-        pixel_scale: reference.wcs.scale_arcsec() * difference.registration.map.determinant(centre.0, centre.1).abs().sqrt(),
+        pixel_scale: reference.wcs.map_or(f64::NAN, |wcs| wcs.scale_arcsec())
+            * difference.registration.map.determinant(centre.0, centre.1).abs().sqrt(),
         sky: median_of(&frame.background().level),
         flux_ratio: difference.registration.ln_flux_ratio.value(centre.0, centre.1)[0].exp(),
         registration_rms_px: difference.registration.rms_px,
@@ -333,7 +334,7 @@ impl Measure<'_> {
         let shape = shape::measure(difference, fit.x, fit.y, sign, psf_fwhm);
         let rejected = rules::judge(difference, peak, &fit, &shape, self.threshold);
         let [rx, ry] = difference.registration.map.value(fit.x, fit.y);
-        let (ra, dec) = self.reference.wcs.pixel_to_sky(rx, ry);
+        let (ra, dec) = self.reference.sky(rx, ry);
         let (height, width) = difference.difference.shape();
         let flux = fit.flux.abs().max(1e-6);
         let cutouts = cut_out(difference, fit.x, fit.y, sign);

@@ -38,7 +38,9 @@ pub fn find(score: &Array2<f32>, threshold: f64, radius: f64) -> Vec<Peak> {
         .into_par_iter()
         .flat_map_iter(|y| {
             let row = score.row(y);
-            (1..width.saturating_sub(1)).filter(move |&x| row[x].abs() > lowest).filter_map(move |x| peak_at(score, x, y))
+            (1..width.saturating_sub(1))
+                .filter(move |&x| row[x].abs() > lowest)
+                .filter_map(move |x| peak_at(score, x, y))
         })
         .filter(|peak| peak.snr >= threshold)
         .collect();

@@ -9,14 +9,14 @@
 //!   history.sqlite, spool/             the rehearsal's own history and spool
 //! ```
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::candidates::{CandidateTable, round};
 use super::outcome::{Outcome, StageSeconds};
 use crate::alert::Alert;
-use crate::detect::{Candidate, Detections};
+use crate::detect::Detections;
 use crate::exposure::ExposureId;
 
 /// Everything in the folder that a rehearsal makes.
@@ -36,63 +36,6 @@ pub enum LeavingsError {
         /// What the system said.
         reason: String,
     },
-}
-
-/// One line of `candidates.csv`. Pixels are FITS pixels: the centre of the first is (1, 1).
-#[derive(Debug, Serialize)]
-struct Line<'a> {
-    exposure: &'a ExposureId,
-    x: f64,
-    y: f64,
-    ra: f64,
-    dec: f64,
-    flux: f64,
-    flux_err: f64,
-    snr: f64,
-    mag: f64,
-    mag_err: f64,
-    positive: char,
-    fwhm: f64,
-    elong: f64,
-    flags: u16,
-    rejected: &'static str,
-    scorr: f64,
-    chi: f64,
-    rb: f64,
-    trail: f64,
-    class_star: f64,
-    nneg: u32,
-    nbad: u32,
-}
-
-impl<'a> Line<'a> {
-    fn of(exposure: &'a ExposureId, candidate: &Candidate) -> Self {
-        let c = candidate;
-        Self {
-            exposure,
-            x: round(c.x + 1.0, 3),
-            y: round(c.y + 1.0, 3),
-            ra: round(c.ra, 7),
-            dec: round(c.dec, 7),
-            flux: round(c.flux, 2),
-            flux_err: round(c.flux_err, 2),
-            snr: round(c.snr, 2),
-            mag: round(c.mag, 4),
-            mag_err: round(c.mag_err, 4),
-            positive: if c.positive { 't' } else { 'f' },
-            fwhm: round(c.fwhm, 3),
-            elong: round(c.a / c.b, 3),
-            flags: c.flags,
-            rejected: c.rejected.map_or("", |rule| rule.name()),
-            scorr: round(c.scorr, 2),
-            chi: round(c.chi, 3),
-            rb: round(c.rb, 3),
-            trail: round(c.trail_px, 2),
-            class_star: round(c.class_star, 3),
-            nneg: c.nneg,
-            nbad: c.nbad,
-        }
-    }
 }
 
 /// One exposure of `summary.json`.
@@ -170,7 +113,7 @@ pub struct Summary {
 #[derive(Debug)]
 pub struct Leavings {
     folder: PathBuf,
-    candidates: csv::Writer<File>,
+    candidates: CandidateTable,
 }
 
 impl Leavings {
@@ -191,9 +134,7 @@ impl Leavings {
             let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
             removed.map_err(fault(&path))?;
         }
-        let path = folder.join("candidates.csv");
-        let mut candidates = csv::WriterBuilder::new().has_headers(false).from_path(&path).map_err(fault(&path))?;
-        candidates.write_record(COLUMNS).map_err(fault(&path))?;
+        let candidates = CandidateTable::create(&folder.join("candidates.csv"))?;
         for name in ["alerts", "difference"] {
             std::fs::create_dir(folder.join(name)).map_err(fault(folder))?;
         }
@@ -216,11 +157,7 @@ impl Leavings {
     ///
     /// When they cannot be written.
     pub fn add(&mut self, detections: &Detections, alerts: &[Alert]) -> Result<(), LeavingsError> {
-        let csv = self.folder.join("candidates.csv");
-        for candidate in &detections.candidates {
-            self.candidates.serialize(Line::of(&detections.exposure.id, candidate)).map_err(fault(&csv))?;
-        }
-        self.candidates.flush().map_err(fault(&csv))?;
+        self.candidates.add(detections)?;
         if alerts.is_empty() {
             return Ok(());
         }
@@ -245,38 +182,7 @@ impl Leavings {
     }
 }
 
-/// The header of `candidates.csv`: the fields of [`Line`] in their order.
-const COLUMNS: [&str; 22] = [
-    "exposure",
-    "x",
-    "y",
-    "ra",
-    "dec",
-    "flux",
-    "flux_err",
-    "snr",
-    "mag",
-    "mag_err",
-    "positive",
-    "fwhm",
-    "elong",
-    "flags",
-    "rejected",
-    "scorr",
-    "chi",
-    "rb",
-    "trail",
-    "class_star",
-    "nneg",
-    "nbad",
-];
-
-fn fault<E: ToString>(path: &Path) -> impl FnOnce(E) -> LeavingsError + use<E> {
+pub(super) fn fault<E: ToString>(path: &Path) -> impl FnOnce(E) -> LeavingsError + use<E> {
     let path = path.to_owned();
     move |error| LeavingsError::Io { path, reason: error.to_string() }
-}
-
-fn round(value: f64, decimals: i32) -> f64 {
-    let scale = 10_f64.powi(decimals);
-    (value * scale).round() / scale
 }

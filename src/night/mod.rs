@@ -1,5 +1,7 @@
 //! The night: the stages joined.
 
+pub mod candidates;
+pub mod compare;
 pub mod intake;
 pub mod keeping;
 pub mod leavings;

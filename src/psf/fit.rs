@@ -161,7 +161,15 @@ impl<'a> State<'a> {
             })
             .collect();
         let shape = vec![Moffat::ln_alpha_of(fwhm, START_BETA), 0.0, 0.0, START_BETA];
-        (stamps.len() >= 2).then(|| Self { field, stamps, degree: 0, shape, locals, used: vec![true; stamps.len()], fwhm })
+        (stamps.len() >= 2).then(|| Self {
+            field,
+            stamps,
+            degree: 0,
+            shape,
+            locals,
+            used: vec![true; stamps.len()],
+            fwhm,
+        })
     }
 
     fn used(&self) -> usize {
@@ -212,7 +220,12 @@ impl<'a> State<'a> {
             for (s, share) in shares.iter().enumerate() {
                 let Some(share) = share else { continue };
                 let stamp = &self.stamps[s];
-                add_share(share, &self.field.basis(stamp.centre.0, stamp.centre.1, self.degree), &mut hessian, &mut gradient);
+                add_share(
+                    share,
+                    &self.field.basis(stamp.centre.0, stamp.centre.1, self.degree),
+                    &mut hessian,
+                    &mut gradient,
+                );
             }
             let mut damped = hessian.clone();
             for k in 0..size {
@@ -360,7 +373,13 @@ fn share(moffat: &Moffat, stamp: &StarStamp, local: &Local) -> Option<Share> {
     });
     let inverse = ll.try_inverse()?;
     let coupling = inverse * sl;
-    Some(Share { chi2, hessian: ss - sl.transpose() * coupling, gradient: gs - coupling.transpose() * gl, own: inverse * gl, coupling })
+    Some(Share {
+        chi2,
+        hessian: ss - sl.transpose() * coupling,
+        gradient: gs - coupling.transpose() * gl,
+        own: inverse * gl,
+        coupling,
+    })
 }
 
 /// Flux, position and background of one star with a fixed profile, four Gauss–Newton steps.

@@ -27,10 +27,7 @@ pub struct Field {
 impl Field {
     /// The field of an image of `width` × `height` pixels.
     pub fn new(width: usize, height: usize) -> Self {
-        Self {
-            centre: ((width as f64 - 1.0) / 2.0, (height as f64 - 1.0) / 2.0),
-            half: width.max(height) as f64 / 2.0,
-        }
+        Self { centre: ((width as f64 - 1.0) / 2.0, (height as f64 - 1.0) / 2.0), half: width.max(height) as f64 / 2.0 }
     }
 
     /// Number of terms of a polynomial of `degree`.

@@ -166,12 +166,7 @@ impl Form {
         let q_y = 2.0 * scale * (-u * e2 + v * (1.0 + e1));
         Derivatives {
             value,
-            shape: [
-                by_q * (-2.0 * q) - 2.0 * value,
-                by_q * q_e1,
-                by_q * q_e2,
-                value * (1.0 / (beta - 1.0) - log),
-            ],
+            shape: [by_q * (-2.0 * q) - 2.0 * value, by_q * q_e1, by_q * q_e2, value * (1.0 / (beta - 1.0) - log)],
             centre: [-by_q * q_x, -by_q * q_y],
         }
     }

@@ -74,7 +74,8 @@ impl Residual {
             for ix in 0..side {
                 let taper = cosine_taper((iy as f64 - half).hypot(ix as f64 - half), 0.7 * half, half);
                 if taper > 0.0 {
-                    let values = DVector::from_iterator(stars.len(), stars.iter().map(|s| f64::from(s.stamp[[iy, ix]])));
+                    let values =
+                        DVector::from_iterator(stars.len(), stars.iter().map(|s| f64::from(s.stamp[[iy, ix]])));
                     for (plane, c) in planes.iter_mut().zip((&solver * values).iter()) {
                         plane[[iy, ix]] = (c * taper) as f32;
                     }
@@ -152,10 +153,5 @@ pub fn interpolate(image: &Array2<f32>, u: f64, v: f64) -> f64 {
 /// Weights of the four neighbours at −1, 0, 1, 2 of a point at `t` (Keys 1981, IEEE ASSP 29, 1153).
 fn keys(t: f64) -> [f64; 4] {
     let (t2, t3) = (t * t, t * t * t);
-    [
-        -0.5 * t3 + t2 - 0.5 * t,
-        1.5 * t3 - 2.5 * t2 + 1.0,
-        -1.5 * t3 + 2.0 * t2 + 0.5 * t,
-        0.5 * t3 - 0.5 * t2,
-    ]
+    [-0.5 * t3 + t2 - 0.5 * t, 1.5 * t3 - 2.5 * t2 + 1.0, -1.5 * t3 + 2.0 * t2 + 0.5 * t, 0.5 * t3 - 0.5 * t2]
 }

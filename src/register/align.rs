@@ -2,12 +2,20 @@
 
 use super::polynomial::{Domain, Map, Polynomial2};
 use super::psf_stars;
-use super::stars::{Star, StarList};
-use super::{MatchedStar, RegisterError};
+use super::stars::StarList;
+use super::{MatchedStar, RegisterError, triangles, vote};
 use crate::calibrate::CalibratedFrame;
 use crate::psf::fit::{FittedStar, fit, refit};
 use crate::psf::{Field, PsfModel};
 
+/// Brightest stars of each list that vote on the offset.
+const VOTERS: usize = 600;
+/// Offsets up to this many pixels are voted on.
+const VOTE_REACH: f64 = 40.0;
+/// Radius of the first pairs after the vote, pixels: rotation up to 0.1 degree moves stars by this much.
+const VOTE_RADIUS: f64 = 5.0;
+/// Pixel scales science over reference that the triangles allow.
+const SCALES: std::ops::RangeInclusive<f64> = 0.9..=1.1;
 /// Stars whose PSF centroids and fluxes are measured.
 const MOST_MEASURED: usize = 400;
 /// Floor of a centroid's error, pixels: what the models themselves are good for.
@@ -53,11 +61,8 @@ pub(super) fn worth_measuring(
     reference: &StarList,
     pairs: &[(usize, usize)],
 ) -> Vec<(usize, usize)> {
-    let mut good: Vec<(usize, usize)> = pairs
-        .iter()
-        .copied()
-        .filter(|&(s, r)| science.stars[s].is_clean() && reference.stars[r].is_clean())
-        .collect();
+    let mut good: Vec<(usize, usize)> =
+        pairs.iter().copied().filter(|&(s, r)| science.stars[s].is_clean() && reference.stars[r].is_clean()).collect();
     let lesser = |&(s, r): &(usize, usize)| science.stars[s].snr.min(reference.stars[r].snr);
     good.sort_by(|a, b| lesser(b).total_cmp(&lesser(a)));
     good.truncate(MOST_MEASURED);
@@ -230,30 +235,6 @@ fn mode(values: &[(f64, f64)]) -> Option<f64> {
     values.iter().map(|(v, _)| (score(*v), *v)).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, v)| v)
 }
 
-/// Stars of one list nearest to the mapped stars of the other, within `radius` reference pixels, each used once.
-pub(super) fn nearest_pairs(science: &[Star], reference: &[Star], map: &Map, radius: f64) -> Vec<(usize, usize)> {
-    let mut order: Vec<usize> = (0..reference.len()).collect();
-    order.sort_by(|&a, &b| reference[a].x.total_cmp(&reference[b].x));
-    let xs: Vec<f64> = order.iter().map(|&i| reference[i].x).collect();
-    let mut taken = vec![false; reference.len()];
-    let mut pairs = Vec::new();
-    for (s, star) in science.iter().enumerate() {
-        let [x, y] = map.value(star.x, star.y);
-        let from = xs.partition_point(|v| *v < x - radius);
-        let to = xs.partition_point(|v| *v <= x + radius);
-        let nearest = order[from..to]
-            .iter()
-            .filter(|&&r| !taken[r])
-            .map(|&r| ((reference[r].x - x).hypot(reference[r].y - y), r))
-            .min_by(|a, b| a.0.total_cmp(&b.0));
-        if let Some((_, r)) = nearest.filter(|(d, _)| *d <= radius) {
-            taken[r] = true;
-            pairs.push((s, r));
-        }
-    }
-    pairs
-}
-
 /// A star measured on both frames; `None` where either fit failed.
 pub(super) fn matched(science: &FittedStar, reference: &FittedStar) -> Option<MatchedStar> {
     let star = MatchedStar {
@@ -267,24 +248,81 @@ pub(super) fn matched(science: &FittedStar, reference: &FittedStar) -> Option<Ma
         reference_flux: reference.flux,
         reference_flux_err: reference.flux_err,
     };
-    let finite = [star.x, star.y, star.reference_x, star.reference_y, star.position_err, star.flux, star.reference_flux]
-        .iter()
-        .all(|v| v.is_finite());
+    let finite =
+        [star.x, star.y, star.reference_x, star.reference_y, star.position_err, star.flux, star.reference_flux]
+            .iter()
+            .all(|v| v.is_finite());
     (finite && science.flux > 5.0 * science.flux_err && reference.flux > 5.0 * reference.flux_err).then_some(star)
 }
 
-/// Pairs of stars of the two frames.
+/// Pairs of stars of the two frames: by an offset vote about the first guess (or about the same pixels), else
+/// blindly by triangles; then refined by an affine map.
 pub(super) fn find_pairs(
     science: &StarList,
     reference: &StarList,
     shape: (usize, usize),
     guess: Option<&Map>,
 ) -> Result<Vec<(usize, usize)>, RegisterError> {
-    let identity = Map::identity(Domain::of_image(shape.1, shape.0));
-    let start = guess.unwrap_or(&identity);
-    let pairs = nearest_pairs(&science.stars, &reference.stars, start, 2.0);
-    if pairs.len() < 3 {
+    let domain = Domain::of_image(shape.1, shape.0);
+    let places =
+        |list: &StarList, most: usize| -> Vec<[f64; 2]> { list.stars.iter().take(most).map(|s| [s.x, s.y]).collect() };
+    let (from, to) = (places(science, VOTERS), places(reference, VOTERS));
+    let identity = Map::identity(domain);
+    let voted = guess.into_iter().chain([&identity]).find_map(|map| {
+        let mapped: Vec<[f64; 2]> = from.iter().map(|p| map.value(p[0], p[1])).collect();
+        let vote = vote::vote(&mapped, &to, VOTE_REACH).filter(|v| v.clear)?;
+        let shifted: Vec<[f64; 2]> = mapped.iter().map(|p| [p[0] + vote.offset[0], p[1] + vote.offset[1]]).collect();
+        let found = vote::pairs(&shifted, &to, VOTE_RADIUS);
+        (found.len() >= 3).then_some(found)
+    });
+    let found = match voted {
+        Some(found) => found,
+        None => triangles::blind_match(&from, &to, SCALES).map(|m| m.pairs).unwrap_or_default(),
+    };
+    if found.len() < 3 {
         return Err(RegisterError::WrongField { science: science.stars.len(), reference: reference.stars.len() });
     }
+    let (all_from, all_to) = (places(science, usize::MAX), places(reference, usize::MAX));
+    let mut pairs = found;
+    for radius in [3.0, 1.5] {
+        let Some(map) = rough_map(domain, &all_from, &all_to, &pairs) else { break };
+        let mapped: Vec<[f64; 2]> = all_from.iter().map(|p| map.value(p[0], p[1])).collect();
+        let again = vote::pairs(&mapped, &all_to, radius);
+        if again.len() < 3 {
+            break;
+        }
+        pairs = again;
+    }
     Ok(pairs)
+}
+
+/// A map through pairs some of which may be wrong: the middle half of the residuals decides.
+fn rough_map(domain: Domain, from: &[[f64; 2]], to: &[[f64; 2]], pairs: &[(usize, usize)]) -> Option<Map> {
+    let mut kept = pairs.to_vec();
+    for _ in 0..4 {
+        let points: Vec<[f64; 2]> = kept.iter().map(|p| from[p.0]).collect();
+        let values: Vec<[f64; 2]> = kept.iter().map(|p| to[p.1]).collect();
+        let degree = (0..=3).rev().find(|&d| kept.len() >= MATCHES_A_COEFFICIENT * Field::terms(d)).unwrap_or(0);
+        let map = if degree == 0 {
+            let mean = |k: usize| points.iter().zip(&values).map(|(p, v)| v[k] - p[k]).sum::<f64>() / kept.len() as f64;
+            Map::affine(domain, [[1.0, 0.0], [0.0, 1.0]], [mean(0), mean(1)])
+        } else {
+            Polynomial2::fit(domain, degree, &points, &values, &vec![1.0; kept.len()])?
+        };
+        let residual = |p: &(usize, usize)| {
+            let at = map.value(from[p.0][0], from[p.0][1]);
+            (at[0] - to[p.1][0]).hypot(at[1] - to[p.1][1])
+        };
+        let mut sorted: Vec<f64> = kept.iter().map(residual).collect();
+        sorted.sort_by(f64::total_cmp);
+        let limit = 3.0 * sorted[sorted.len() / 2] + 0.1;
+        let count = kept.len();
+        kept.retain(|p| residual(p) <= limit);
+        if kept.len() == count || kept.len() < 6 {
+            return Some(map);
+        }
+    }
+    let points: Vec<[f64; 2]> = kept.iter().map(|p| from[p.0]).collect();
+    let values: Vec<[f64; 2]> = kept.iter().map(|p| to[p.1]).collect();
+    Polynomial2::fit(domain, 1, &points, &values, &vec![1.0; kept.len()])
 }

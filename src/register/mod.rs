@@ -11,9 +11,9 @@ mod psf_stars;
 pub mod resample;
 pub mod smooth;
 pub mod spline;
+pub mod stars;
 pub mod triangles;
 pub mod vote;
-pub mod stars;
 
 use polynomial::{Map, Polynomial2};
 use stars::StarList;
@@ -78,7 +78,9 @@ pub enum RegisterError {
         rms_px: f64,
     },
     /// A PSF narrower than the pixels allow to be subtracted.
-    #[error("stars of the {frame} have a FWHM of {fwhm:.2} px; below 1.5 px no subtraction is trustworthy, bin less or defocus slightly")]
+    #[error(
+        "stars of the {frame} have a FWHM of {fwhm:.2} px; below 1.5 px no subtraction is trustworthy, bin less or defocus slightly"
+    )]
     Undersampled {
         /// "science image" or "reference".
         frame: &'static str,
@@ -86,7 +88,9 @@ pub enum RegisterError {
         fwhm: f64,
     },
     /// No PSF model could be fitted.
-    #[error("no point-spread function could be fitted to the {frame} ({stars} stars chosen); look for clouds or trailed stars")]
+    #[error(
+        "no point-spread function could be fitted to the {frame} ({stars} stars chosen); look for clouds or trailed stars"
+    )]
     NoPsf {
         /// "science image" or "reference".
         frame: &'static str,
@@ -94,7 +98,9 @@ pub enum RegisterError {
         stars: usize,
     },
     /// No flux ratio.
-    #[error("fewer than 3 stars agree on the flux ratio to the reference; look for clouds or a reference of another filter")]
+    #[error(
+        "fewer than 3 stars agree on the flux ratio to the reference; look for clouds or a reference of another filter"
+    )]
     NoFluxRatio,
 }
 
@@ -151,20 +157,28 @@ pub fn register(
     let (wanted_science, wanted_reference): (Vec<usize>, Vec<usize>) = wanted.iter().copied().unzip();
     let measure = |frame, list: &StarList, candidates: &[usize], wanted: &[usize], name| {
         let chosen = psf_stars::choose(list, candidates, frame);
-        align::measure_psf(frame, list, &chosen, wanted).ok_or(RegisterError::NoPsf { frame: name, stars: chosen.len() })
+        align::measure_psf(frame, list, &chosen, wanted)
+            .ok_or(RegisterError::NoPsf { frame: name, stars: chosen.len() })
     };
     let (on_science, on_reference) = rayon::join(
         || measure(science, science_stars, &science_side, &wanted_science, "science image"),
         || measure(reference, reference_stars, &reference_side, &wanted_reference, "reference"),
     );
     let (on_science, on_reference) = (on_science?, on_reference?);
-    let matched: Vec<MatchedStar> =
-        on_science.stars.iter().zip(&on_reference.stars).filter_map(|(s, r)| align::matched(s.as_ref()?, r.as_ref()?)).collect();
+    let matched: Vec<MatchedStar> = on_science
+        .stars
+        .iter()
+        .zip(&on_reference.stars)
+        .filter_map(|(s, r)| align::matched(s.as_ref()?, r.as_ref()?))
+        .collect();
     let fitted = align::fit_map(shape, &matched)?;
     let ratio = align::flux_ratio(shape, &matched).ok_or(RegisterError::NoFluxRatio)?;
     let mut warnings = Vec::new();
     if fitted.shift_and_rotation_only {
-        warnings.push(format!("only {} stars in common with the reference: shift and rotation alone were fitted", fitted.used));
+        warnings.push(format!(
+            "only {} stars in common with the reference: shift and rotation alone were fitted",
+            fitted.used
+        ));
     }
     Ok(Registration {
         map: fitted.map,

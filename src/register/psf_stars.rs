@@ -28,7 +28,11 @@ pub fn choose(list: &StarList, candidates: &[usize], frame: &CalibratedFrame) ->
             .filter(|&i| {
                 let star = &list.stars[i];
                 let fits = sizes.is_none_or(|(low, high)| (low..high).contains(&star.size));
-                star.snr > significance && fits && star.is_clean() && is_isolated(list, i) && stamp_is_clean(frame, star, list.fwhm)
+                star.snr > significance
+                    && fits
+                    && star.is_clean()
+                    && is_isolated(list, i)
+                    && stamp_is_clean(frame, star, list.fwhm)
             })
             .collect();
         if chosen.len() >= ENOUGH {
@@ -54,10 +58,9 @@ fn locus_of_sizes(list: &StarList, candidates: &[usize]) -> Option<(f64, f64)> {
 fn is_isolated(list: &StarList, index: usize) -> bool {
     let star = &list.stars[index];
     let radius = 3.0 * list.fwhm;
-    list.stars
-        .iter()
-        .take_while(|other| other.flux > 0.05 * star.flux)
-        .all(|other| (other.x - star.x).abs() > radius || (other.y - star.y).abs() > radius || std::ptr::eq(other, star))
+    list.stars.iter().take_while(|other| other.flux > 0.05 * star.flux).all(|other| {
+        (other.x - star.x).abs() > radius || (other.y - star.y).abs() > radius || std::ptr::eq(other, star)
+    })
 }
 
 fn stamp_is_clean(frame: &CalibratedFrame, star: &Star, fwhm: f64) -> bool {
@@ -66,9 +69,11 @@ fn stamp_is_clean(frame: &CalibratedFrame, star: &Star, fwhm: f64) -> bool {
     let bits = frame.mask();
     (cy - reach..=cy + reach).all(|y| {
         (cx - reach..=cx + reach).all(|x| {
-            usize::try_from(x).ok().zip(usize::try_from(y).ok()).and_then(|(x, y)| bits.get([y, x])).is_some_and(|b| {
-                b & mask::UNUSABLE == 0
-            })
+            usize::try_from(x)
+                .ok()
+                .zip(usize::try_from(y).ok())
+                .and_then(|(x, y)| bits.get([y, x]))
+                .is_some_and(|b| b & mask::UNUSABLE == 0)
         })
     })
 }

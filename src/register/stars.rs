@@ -216,13 +216,7 @@ pub(super) fn smallest_locus(sorted: &[f64]) -> Option<f64> {
 }
 
 /// Windowed centroid and size (Bertin, SExtractor manual: XWIN, YWIN), aperture flux, flags.
-fn measure(
-    frame: &CalibratedFrame,
-    clean: &Array2<f32>,
-    peak: (usize, usize),
-    snr: f64,
-    fwhm: f64,
-) -> Option<Star> {
+fn measure(frame: &CalibratedFrame, clean: &Array2<f32>, peak: (usize, usize), snr: f64, fwhm: f64) -> Option<Star> {
     let (height, width) = clean.dim();
     let sigma = (fwhm / 2.3548).max(0.7);
     let reach = (3.0 * sigma).ceil().max(2.0) as usize;

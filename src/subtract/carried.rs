@@ -13,7 +13,12 @@ const PHASES: usize = 2;
 
 /// Both PSFs at (x, y) of the science image, stamps of half side `half`, unit sum.
 pub fn psfs_at(science: &PsfModel, reference: &PsfModel, map: &Map, x: f64, y: f64, half: usize) -> NodePsfs {
-    NodePsfs { x, y, science: normalised(science.local(x, y).stamp(0.0, 0.0, half)), reference: resampled(reference, map, x, y, half) }
+    NodePsfs {
+        x,
+        y,
+        science: normalised(science.local(x, y).stamp(0.0, 0.0, half)),
+        reference: resampled(reference, map, x, y, half),
+    }
 }
 
 fn resampled(reference: &PsfModel, map: &Map, x: f64, y: f64, half: usize) -> Array2<f32> {

@@ -80,8 +80,7 @@ mod tests {
         let side = 48;
         let transform = Transform::new(side);
         let mut scratch = transform.scratch();
-        let image: Vec<Complex32> =
-            (0..side * side).map(|i| Complex32::new((i % 7) as f32, (i % 11) as f32)).collect();
+        let image: Vec<Complex32> = (0..side * side).map(|i| Complex32::new((i % 7) as f32, (i % 11) as f32)).collect();
         let mut copy = image.clone();
         transform.forward(&mut copy, &mut scratch);
         transform.inverse(&mut copy, &mut scratch);

@@ -157,8 +157,7 @@ fn core_of(bits: &Mask, patch: &Patch) -> Option<(f64, f64, f64)> {
     let widest = widths.values().copied().max()?;
     let rows: Vec<usize> = widths.iter().filter(|(_, w)| 2 * **w >= widest).map(|(y, _)| *y).collect();
     let y = median(rows.clone())?;
-    let columns: Vec<f64> =
-        saturated.iter().filter(|p| rows.contains(&p.1)).map(|p| p.0 as f64).collect();
+    let columns: Vec<f64> = saturated.iter().filter(|p| rows.contains(&p.1)).map(|p| p.0 as f64).collect();
     let mean_x = columns.iter().sum::<f64>() / columns.len().max(1) as f64;
     let x = if columns.is_empty() { x as f64 } else { mean_x };
     let mean_y = rows.iter().sum::<usize>() as f64 / rows.len().max(1) as f64;
@@ -178,11 +177,8 @@ pub fn fill_with_star(image: &mut Array2<f32>, psf: &PsfModel, patch: &Patch, st
 }
 
 fn local_reach(patch: &Patch, star: &FilledStar) -> usize {
-    let farthest = patch
-        .pixels
-        .iter()
-        .map(|&(x, y)| (x as f64 - star.x).abs().max((y as f64 - star.y).abs()))
-        .fold(0.0, f64::max);
+    let farthest =
+        patch.pixels.iter().map(|&(x, y)| (x as f64 - star.x).abs().max((y as f64 - star.y).abs())).fold(0.0, f64::max);
     farthest.ceil() as usize + 2
 }
 

@@ -175,7 +175,8 @@ impl KernelField {
     pub fn fit(field: Field, radii: Radii, nodes: &[(f64, f64)], kernels: &[Kernels], degree: usize) -> Self {
         let most = (0..=degree).rev().find(|&d| Field::terms(d) <= nodes.len()).unwrap_or(0);
         let solved = (0..=most).rev().find_map(|d| solver(&field, nodes, d).map(|s| (d, s)));
-        let (degree, solver) = solved.unwrap_or_else(|| (0, DMatrix::from_element(1, nodes.len(), 1.0 / nodes.len() as f64)));
+        let (degree, solver) =
+            solved.unwrap_or_else(|| (0, DMatrix::from_element(1, nodes.len(), 1.0 / nodes.len() as f64)));
         let combine = |k: usize, of: fn(&Kernels) -> &Array2<f32>| {
             let mut sum = Array2::zeros(of(&kernels[0]).dim());
             for (node, kernel) in kernels.iter().enumerate() {

@@ -54,7 +54,9 @@ fn clipped(values: &mut Vec<f32>) -> Option<(f32, f32)> {
             return None;
         }
         let count = values.len();
-        let quantile = |values: &mut Vec<f32>, q: f32| *values.select_nth_unstable_by((q * count as f32) as usize, f32::total_cmp).1;
+        let quantile = |values: &mut Vec<f32>, q: f32| {
+            *values.select_nth_unstable_by((q * count as f32) as usize, f32::total_cmp).1
+        };
         let low = quantile(values, 0.1587);
         let high = quantile(values, 0.8413);
         centre = quantile(values, 0.5);
@@ -155,10 +157,12 @@ mod tests {
     fn a_tilted_plane_with_noise_is_measured_and_taken_away() {
         let mut state = 1u64;
         let mut noise = || {
-            (0..12).map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-            }).sum::<f32>()
+            (0..12)
+                .map(|_| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+                })
+                .sum::<f32>()
         };
         let mut image = Array2::from_shape_fn((480, 480), |(y, x)| 0.01 * x as f32 - 0.02 * y as f32 + 2.0 * noise());
         let bits = Mask::zeros((480, 480));

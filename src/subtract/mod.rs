@@ -39,7 +39,9 @@ const SCALE_RANGE: std::ops::RangeInclusive<f64> = 0.8..=1.3;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SubtractError {
     /// The reference covers too little of the science image.
-    #[error("the reference covers only {percent:.0} % of the science image; check the pointing, or build a wider reference")]
+    #[error(
+        "the reference covers only {percent:.0} % of the science image; check the pointing, or build a wider reference"
+    )]
     Coverage {
         /// Part that is covered, per cent.
         percent: f64,
@@ -110,10 +112,7 @@ pub fn subtract(
     let (height, width) = shape;
     let middle = registration.ln_flux_ratio.value(width as f64 / 2.0, height as f64 / 2.0)[0].exp();
     let area = registration.map.determinant(width as f64 / 2.0, height as f64 / 2.0).abs();
-    let noise = (
-        f64::from(typical_noise(&science)),
-        f64::from(typical_noise(reference)) * middle * area.max(1e-6),
-    );
+    let noise = (f64::from(typical_noise(&science)), f64::from(typical_noise(reference)) * middle * area.max(1e-6));
     let kernels = kernels_of(&registration, shape, noise);
     let convolve::ScoreAndDifference { mut score, mut difference } = convolve::convolve(&filled, &template, &kernels);
 
@@ -185,7 +184,8 @@ fn fill_both(
     reference: &CalibratedFrame,
     registration: &Registration,
 ) -> (Array2<f32>, Array2<f32>, Vec<FilledStar>) {
-    let (on_science, on_reference) = (Side::new(science, &registration.psf_science), Side::new(reference, &registration.psf_reference));
+    let (on_science, on_reference) =
+        (Side::new(science, &registration.psf_science), Side::new(reference, &registration.psf_reference));
     let map = &registration.map;
     let ratio = |x: f64, y: f64| registration.ln_flux_ratio.value(x, y)[0].exp();
     let to_reference = |star: &FilledStar| {
@@ -220,7 +220,8 @@ fn fill_both(
             let own = (*own)?;
             let here = to_science(&own);
             let agreed = here.and_then(|here| {
-                let both = agreed_on_science.iter().flatten().find(|s| (s.x - here.x).hypot(s.y - here.y) < 2.0).copied();
+                let both =
+                    agreed_on_science.iter().flatten().find(|s| (s.x - here.x).hypot(s.y - here.y) < 2.0).copied();
                 both.or_else(|| on_science.unsaturated(&here).map(|other| mixed(&here, &other, 1.0)))
             });
             Some(agreed.map_or(own, |star| FilledStar { core: own.core, ..to_reference(&star) }))
@@ -265,7 +266,13 @@ impl<'a> Side<'a> {
 
     /// The star at a place where this image is not saturated.
     fn unsaturated(&self, place: &FilledStar) -> Option<FilledStar> {
-        let found = fill::fit_star(&self.frame.pixels().pixels, self.frame.mask(), self.psf, (place.x, place.y, 1.0), self.noise)?;
+        let found = fill::fit_star(
+            &self.frame.pixels().pixels,
+            self.frame.mask(),
+            self.psf,
+            (place.x, place.y, 1.0),
+            self.noise,
+        )?;
         ((found.x - place.x).hypot(found.y - place.y) < 2.0).then_some(found)
     }
 
@@ -322,7 +329,8 @@ fn kernels_of(registration: &Registration, (height, width): (usize, usize), nois
     let nodes: Vec<kernels::Kernels> = places
         .par_iter()
         .map(|&(x, y)| {
-            let psfs = carried::psfs_at(&registration.psf_science, &registration.psf_reference, &registration.map, x, y, half);
+            let psfs =
+                carried::psfs_at(&registration.psf_science, &registration.psf_reference, &registration.map, x, y, half);
             workshop.kernels(&psfs, noise.0, noise.1)
         })
         .collect();
@@ -334,4 +342,31 @@ fn expected_noise(kernels: &KernelField, (height, width): (usize, usize), noise:
     let at = kernels.at(width as f64 / 2.0, height as f64 / 2.0);
     let sum = |kernel: &Array2<f32>| kernel.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
     (noise.0.powi(2) * sum(&at.score_science) + noise.1.powi(2) * sum(&at.score_reference)).sqrt()
+}
+
+impl Difference {
+    /// Cards that say how the difference was made, behind those of the science frame.
+    pub fn header(&self) -> crate::fits::Header {
+        let mut header = self.science.header().clone();
+        let (science, reference) = self.registration.psf_stars;
+        let degree = |d: (usize, Option<usize>)| d.1.map_or(-1, |r| r as i64);
+        let (own, other) = (&self.registration.psf_science, &self.registration.psf_reference);
+        header
+            .set("BUNIT", "electron", "flux of the science image")
+            .set("NJMETHOD", "ZOGY", "Zackay, Ofek & Gal-Yam 2016, kernels vary over the field")
+            .set("NJKDEG", self.kernels.degree() as i64, "degree of the kernels over the field")
+            .set("NJPSFN", science as i64, "stars of the science PSF")
+            .set("NJPSFR", reference as i64, "stars of the reference PSF")
+            .set("NJDEGN", own.degrees().0 as i64, "degree of the science PSF over the field")
+            .set("NJDEGR", other.degrees().0 as i64, "degree of the reference PSF over the field")
+            .set("NJRESN", degree(own.degrees()), "degree of its pixel residual, -1 for none")
+            .set("NJRESR", degree(other.degrees()), "degree of its pixel residual, -1 for none")
+            .set("NJREGRMS", self.registration.rms_px, "registration residual, px rms an axis")
+            .set("NJREGEXC", self.registration.excess_px, "part that centroid errors do not explain")
+            .set("NJREGN", self.registration.stars as i64, "stars of the registration")
+            .set("NJEPS", self.bright_star_floor, "fractional error of bright stars")
+            .set("NJSCALE", self.scale, "measured over expected noise of S on empty sky")
+            .set("NJSCORE", "S/sigma below 4.5, Scorr above", "what SCORE holds");
+        header
+    }
 }

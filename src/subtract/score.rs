@@ -165,7 +165,8 @@ impl Cell {
             for dy in 0..=2 * reach {
                 for dx in 0..=2 * reach {
                     let value = kernel[[half - reach + dy, half - reach + dx]];
-                    values[(dy + REACH - reach) * side + dx + REACH - reach] = if squared { value * value } else { value };
+                    values[(dy + REACH - reach) * side + dx + REACH - reach] =
+                        if squared { value * value } else { value };
                 }
             }
             // A convolution runs over the kernel backwards.
