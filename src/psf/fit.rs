@@ -88,7 +88,7 @@ pub fn degree_for(stars: usize) -> usize {
 pub fn fit(field: Field, stamps: &[StarStamp], fwhm: f64, max_degree: usize) -> Option<PsfFit> {
     let mut state = State::new(field, stamps, fwhm)?;
     state.raise(0);
-    state.iterate(8);
+    state.iterate(20);
     state.drop_odd_widths();
     let degree = degree_for(state.used()).min(max_degree);
     if degree > 0 {

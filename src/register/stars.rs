@@ -183,17 +183,22 @@ fn half_maximum_area(frame: &CalibratedFrame, x: usize, y: usize, peak: f32) -> 
         }
         Some(length)
     };
+    // A bad column or a trail is no star: as long in one axis as short in the other.
+    let mut rows = 0;
     let mut area = chord(y as isize)?;
+    let across = area;
     for direction in [-1, 1] {
         for step in 1..=REACH {
             let length = chord(y as isize + direction * step)?;
             if length == 0.0 {
                 break;
             }
+            rows += 1;
             area += length;
         }
     }
-    Some(area)
+    let along = area / across.max(0.5);
+    (across < 3.0 * along && along < 3.0 * across && rows < 2 * REACH).then_some(area)
 }
 
 /// The smallest value about which at least 0.4 of the densest neighbourhood gathers (±12 %), as the median
