@@ -195,5 +195,39 @@ def accept(folder):
     print(f"{count} packets, {len(checks)} readers")
 
 
+def same_schema(ours, theirs):
+    """Names, order, types, unions and defaults of our packet are those of a real one."""
+
+    def shape(node):
+        if isinstance(node, list):
+            return [shape(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if node["type"] == "record":
+            fields = [(f["name"], shape(f["type"]), "default" in f, f.get("default")) for f in node["fields"]]
+            return ("record", node.get("namespace"), node["name"], node.get("version"), fields)
+        return tuple((key, shape(value)) for key, value in sorted(node.items()) if key != "doc")
+
+    def schema(path):
+        with open(path, "rb") as file:
+            metadata = fastavro.reader(file).metadata
+        if metadata.get("avro.codec", "null") != "null":
+            sys.exit(f"{path}: codec {metadata['avro.codec']}")
+        return shape(json.loads(metadata["avro.schema"]))
+
+    def differences(a, b, path=""):
+        if type(a) is not type(b) or not isinstance(a, (list, tuple)) or len(a) != len(b):
+            if a != b:
+                yield f"{path}: {str(a)[:200]} is not {str(b)[:200]}"
+            return
+        for i, (x, y) in enumerate(zip(a, b)):
+            yield from differences(x, y, f"{path}/{x[0] if isinstance(x, (list, tuple)) and x and isinstance(x[0], str) else i}")
+
+    found = list(differences(schema(ours), schema(theirs)))
+    if found:
+        sys.exit("\n".join(found))
+    print("the same schema")
+
+
 if __name__ == "__main__":
-    {"accept": accept}[sys.argv[1]](sys.argv[2])
+    {"accept": accept, "same_schema": same_schema}[sys.argv[1]](*sys.argv[2:])
