@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod support {
-    pub mod python;
+    pub mod beside;
 }
 
 use std::path::Path;
@@ -15,7 +15,7 @@ use nightjar::sky::optics::PsfKind;
 use nightjar::sky::pair::write_pair;
 use nightjar::sky::request::Request;
 use nightjar::sky::truth::Truth;
-use support::python;
+use support::beside;
 
 fn request(seed: u64, side: usize, stars: f64) -> Request {
     Request {
@@ -132,11 +132,11 @@ for path in sorted(folder.rglob("*.fits")):
 
 #[test]
 fn astropy_opens_every_file_and_its_wcs_puts_the_truth_where_the_truth_says() {
-    let Some(interpreter) = python::python() else { return };
+    let Some(interpreter) = beside::python() else { return };
     let folder = tempfile::tempdir().unwrap();
     let pair = folder.path().join("pair");
     write_pair(&request(5, 400, 250.0), &pair).unwrap();
-    let lines = python::run(&interpreter, ASTROPY, &[&pair]);
+    let lines = beside::run(&interpreter, ASTROPY, &[&pair]);
     let science: Vec<&str> = lines.lines().find(|line| line.starts_with("science")).unwrap().split('\t').collect();
     assert!(science[2].parse::<f64>().unwrap() < 1e-3, "{lines}");
     assert_eq!(&science[3..], ["float32", "408", "400"]);
@@ -145,7 +145,7 @@ fn astropy_opens_every_file_and_its_wcs_puts_the_truth_where_the_truth_says() {
     let mut request = night(5, 200, 120.0);
     request.sky.wcs_error = 5.0;
     write_night(&request, &folder, &|_| {}).unwrap();
-    let lines = python::run(&interpreter, ASTROPY, &[&folder]);
+    let lines = beside::run(&interpreter, ASTROPY, &[&folder]);
     assert_eq!(lines.lines().count(), 13, "{lines}");
     for line in lines.lines().filter(|line| line.starts_with("light")) {
         let fields: Vec<&str> = line.split('\t').collect();
@@ -201,10 +201,10 @@ print(len(ratios), np.median(ratios), *np.median(distances, axis=0), *np.std(dis
 
 #[test]
 fn a_plain_reduction_finds_the_stars_of_a_night_where_and_as_bright_as_the_truth_says() {
-    let Some(interpreter) = python::python() else { return };
+    let Some(interpreter) = beside::python() else { return };
     let folder = tempfile::tempdir().unwrap();
     write_night(&night(11, 600, 160.0), folder.path(), &|_| {}).unwrap();
-    let line = python::run(&interpreter, MEASURE, &[folder.path()]);
+    let line = beside::run(&interpreter, MEASURE, &[folder.path()]);
     let figures: Vec<f64> = line.split_whitespace().map(|word| word.parse().unwrap()).collect();
     assert!(figures[0] >= 15.0, "{line}");
     // An aperture of 11 px holds 99 % or more of a Moffat profile of FWHM 2.6.
