@@ -9,12 +9,11 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use apache_avro::types::Value;
-use apache_avro::{Reader, Schema, from_avro_datum};
+use apache_avro::{Reader, Schema};
 use serde_json::{Map, Value as Json};
 
-use super::container;
+use super::container::{self, Profile};
 use super::record::ABSENT;
-use super::schema::alert_schema;
 use crate::time::Mjd;
 
 /// JD of MJD 0.
@@ -95,11 +94,7 @@ pub fn read_packets(bytes: &[u8]) -> Result<Vec<Packet>, PacketError> {
             let schema = schema_name(reader.writer_schema());
             reader.map(|record| Ok(packet(&schema, record.map_err(Box::new)?))).collect()
         }
-        Some(0) if bytes.len() > 5 => {
-            let schema = &alert_schema().resolved;
-            let record = from_avro_datum(schema, &mut &bytes[5..], None).map_err(Box::new)?;
-            Ok(vec![packet(&schema_name(schema), record)])
-        }
+        Some(0) if bytes.len() > 5 => read_packets(&container::framed(Profile::Ztf, &bytes[5..])),
         _ => Err(PacketError::Unknown),
     }
 }
