@@ -6,6 +6,8 @@
 
 use nalgebra::DMatrix;
 
+use crate::wcs::Wcs;
+
 /// Highest degree that is fitted.
 pub const MAX_DEGREE: usize = 5;
 
@@ -192,16 +194,20 @@ impl<const N: usize> Row<N> {
     /// The values at some columns `x`: an array of them for each output.
     #[inline(always)]
     pub fn values<const M: usize>(&self, x: &[f64; M]) -> [[f64; M]; N] {
-        let u = x.map(|x| (x - self.domain.centre[0]) / self.domain.half);
-        std::array::from_fn(|output| {
-            let mut sum = [self.coefficients[self.degree][output]; M];
+        let mut u = [0.0; M];
+        for (u, x) in u.iter_mut().zip(x) {
+            *u = (x - self.domain.centre[0]) / self.domain.half;
+        }
+        let mut values = [[0.0; M]; N];
+        for (output, sums) in values.iter_mut().enumerate() {
+            *sums = [self.coefficients[self.degree][output]; M];
             for power in self.coefficients[..self.degree].iter().rev() {
-                for (s, u) in sum.iter_mut().zip(&u) {
-                    *s = *s * u + power[output];
+                for (sum, u) in sums.iter_mut().zip(&u) {
+                    *sum = *sum * u + power[output];
                 }
             }
-            sum
-        })
+        }
+        values
     }
 }
 
@@ -245,6 +251,22 @@ impl Map {
             }
         }
         None
+    }
+
+    /// From the pixels of an image of `shape` (rows, columns) to those of another, by the world
+    /// coordinates of both; `None` where they lie on different sides of the sky. Good to 0.05 px
+    /// where a polynomial of degree 5 can be.
+    pub fn between(from: &Wcs, to: &Wcs, shape: (usize, usize)) -> Option<Self> {
+        let through_the_sky = |x: f64, y: f64| {
+            let (ra, dec) = from.pixel_to_sky(x, y);
+            to.sky_to_pixel(ra, dec)
+        };
+        let fitted = [3, MAX_DEGREE].map(|degree| Self::approximate(shape.1, shape.0, degree, through_the_sky));
+        let [simple, full] = fitted;
+        match simple {
+            Some((map, worst)) if worst < 0.05 => Some(map),
+            _ => full.map(|(map, _)| map),
+        }
     }
 
     /// The polynomial of `degree` that maps each pixel of an image of `width` × `height` as `map`

@@ -184,7 +184,10 @@ impl Places {
     /// Places farther than two pixels outside the source are drawn in to there.
     #[inline(always)]
     fn new(piece: &Piece<'_>, (height, width): (usize, usize)) -> Self {
-        let xs: [f64; CHUNK] = std::array::from_fn(|index| piece.x + piece.step * index as f64);
+        let mut xs = [0.0; CHUNK];
+        for (index, x) in xs.iter_mut().enumerate() {
+            *x = piece.x + piece.step * index as f64;
+        }
         let [x, y] = piece.row.values(&xs);
         let mut places = Self { column: [0; CHUNK], row: [0; CHUNK], tx: [0.0; CHUNK], ty: [0.0; CHUNK] };
         split(&x, width, &mut places.column, &mut places.tx);
