@@ -5,10 +5,121 @@
 //! dark and a flat follow from their own values by Poisson statistics, so that calibration reads one
 //! plane a master and no more.
 
-use std::collections::BTreeMap;
+mod build;
+pub mod clip;
+mod masters_file;
+mod night;
+mod stack;
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::fits::FitsError;
 use crate::image::Image;
 use crate::units::{Adu, ElectronsPerSecond, Ratio};
+
+pub use build::{Combined, MIN_FRAMES, combine_bias, combine_dark, combine_flat};
+pub use masters_file::{Master, read_folder};
+pub use night::{NightMasters, of_night};
+pub use stack::Load;
+
+/// A frame that was left out of a master, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Name of the file; empty where the reason names it.
+    pub file: String,
+    /// Why, with numbers.
+    pub reason: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.file.is_empty() { f.write_str(&self.reason) } else { write!(f, "{}: {}", self.file, self.reason) }
+    }
+}
+
+/// Frames that were left out, as one line.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Refusals(pub Vec<Refusal>);
+
+impl fmt::Display for Refusals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, refusal) in self.0.iter().enumerate() {
+            write!(f, "{}{refusal}", if number == 0 { "" } else { "; " })?;
+        }
+        Ok(())
+    }
+}
+
+/// Why there is no master. Each message ends in what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum MasterError {
+    /// Nothing to combine.
+    #[error("none of the frames can be read; give raw frames as FITS files")]
+    NoFrames,
+    /// Not enough good frames.
+    #[error("{good} good {kind} frames, at least {needed} are needed{}{refused}", if refused.0.is_empty() { "; take more" } else { ": " })]
+    TooFew {
+        /// Bias, dark or flat.
+        kind: &'static str,
+        /// Frames that could be used.
+        good: usize,
+        /// Frames that are needed.
+        needed: usize,
+        /// The others.
+        refused: Refusals,
+    },
+    /// Pedestal and signal cannot be told apart.
+    #[error("a {kind} needs a master bias or frames with an overscan; make the master bias first")]
+    NoBias {
+        /// Dark or flat.
+        kind: &'static str,
+    },
+    /// The bias is of another size.
+    #[error(
+        "the {kind} frames have {} x {} pixels after trimming, the master bias {} x {}; make a bias in the same \
+         readout mode", frames.0, frames.1, bias.0, bias.1
+    )]
+    BiasSize {
+        /// Dark or flat.
+        kind: &'static str,
+        /// Width and height of the frames.
+        frames: (usize, usize),
+        /// Width and height of the bias.
+        bias: (usize, usize),
+    },
+    /// A frame could not be read a second time.
+    #[error("{0}")]
+    Unreadable(String),
+    /// A file that lacks a keyword.
+    #[error("{path}: keyword {keyword} is missing; make the master with nightjar master", path = path.display())]
+    Keyword {
+        /// The file.
+        path: PathBuf,
+        /// The keyword.
+        keyword: &'static str,
+    },
+    /// A flat without light.
+    #[error("{path}: its median is {level}, so it is no flat; make it with nightjar master flat", path = path.display())]
+    Featureless {
+        /// The file.
+        path: PathBuf,
+        /// Median.
+        level: f64,
+    },
+    /// The folder cannot be read.
+    #[error("{path}: {reason}; check that the folder is there and readable", path = path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// The file cannot be read or written.
+    #[error(transparent)]
+    Fits(#[from] FitsError),
+}
 
 /// What a master was made from.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -76,6 +187,17 @@ pub struct Masters {
 }
 
 impl Masters {
+    /// Puts a master in force.
+    pub fn put(&mut self, master: Master) {
+        match master {
+            Master::Bias(bias) => self.bias = Some(bias),
+            Master::Dark(dark) => self.dark = Some(dark),
+            Master::Flat(flat) => {
+                self.flats.insert(flat.filter.clone(), flat);
+            }
+        }
+    }
+
     /// Rows and columns of the masters, where there are any.
     pub fn shape(&self) -> Option<(usize, usize)> {
         let bias = self.bias.as_ref().map(|bias| bias.image.shape());
