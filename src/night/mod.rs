@@ -1,5 +1,6 @@
 //! The night: the stages joined.
 
+pub mod fallbacks;
 pub mod intake;
 pub mod keeping;
 pub mod leavings;
