@@ -3,39 +3,14 @@
 
 mod packets;
 
-use nightjar::alert::{Alert, packets as make, upper_limit};
+use nightjar::alert::{Alert, upper_limit};
 use nightjar::detect::Detections;
-use nightjar::history::{Footprint, History, Outcome, Past, Question, Searched, Sighting, backup_path};
-use packets::{candidate, detections, parameters, sky};
+use nightjar::history::{History, Outcome, Past, Question, backup_path};
+use packets::{CODE, candidate, detections, parameters, sky, three_visits};
 
-const CODE: &str = "NJR";
-
-/// Looks up, makes the packets and records, as a night does.
+/// A night's step with the tests' parameters.
 fn night(history: &mut History, seen: &Detections) -> (Vec<Past>, Vec<Alert>) {
-    let places: Vec<(f64, f64)> = seen.accepted().map(|c| (c.ra, c.dec)).collect();
-    let pasts = history.look_up(&places, &Question::about(&seen.exposure, CODE, 30.0)).unwrap();
-    let alerts = make(seen, &pasts, &parameters()).unwrap();
-    record(history, seen, &alerts);
-    (pasts, alerts)
-}
-
-fn record(history: &mut History, seen: &Detections, alerts: &[Alert]) {
-    let sightings: Vec<&Sighting> = alerts.iter().map(|alert| &alert.sighting).collect();
-    let searched =
-        Searched { limit: upper_limit(seen, &parameters()), footprint: Footprint(seen.conditions.corners), sightings };
-    let done = Outcome::Done { spool: Some(1), reason: String::new() };
-    history.record(&seen.exposure, &done, Some(&searched)).unwrap();
-}
-
-/// Three visits: one object in all of them, one in the last two, one once.
-fn three_visits() -> Vec<Detections> {
-    let (a, b, c) = ((1500.3, 1200.8), (800.0, 2100.4), (2900.9, 77.7));
-    let moved = |place: (f64, f64), by: f64| candidate(place.0 + by, place.1 - by, 4000.0);
-    vec![
-        detections("2026-11-24T03:00:00", vec![moved(a, 0.0), moved(c, 0.0)]),
-        detections("2026-11-24T03:00:45", vec![moved(b, 0.0), moved(a, 0.4)]),
-        detections("2026-11-24T03:01:30", vec![moved(a, -0.5), moved(b, 0.2)]),
-    ]
+    packets::night(history, seen, &parameters())
 }
 
 #[test]

@@ -13,9 +13,13 @@
 //! The crate's own `Writer` draws the sync marker at random; here it is made from the schema, so
 //! that the same exposure gives the same bytes on every run.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use super::schema::alert_schema;
+
+/// First bytes of an object container file.
+const MAGIC: &[u8] = b"Obj\x01";
 
 /// Which message the daemon writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,15 +36,9 @@ pub enum Profile {
 
 /// Everything before the record count of a container file; the same for every packet.
 static HEADER: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let mut header = b"Obj\x01".to_vec();
-    long(2, &mut header);
-    for (key, value) in [("avro.codec", "null"), ("avro.schema", alert_schema().json.as_str())] {
-        long(key.len() as i64, &mut header);
-        header.extend_from_slice(key.as_bytes());
-        long(value.len() as i64, &mut header);
-        header.extend_from_slice(value.as_bytes());
-    }
-    long(0, &mut header);
+    let schema = alert_schema().json.as_bytes();
+    let metadata: [Pair<'_>; 2] = [(b"avro.codec", Cow::Borrowed(b"null")), (b"avro.schema", Cow::Borrowed(schema))];
+    let mut header = with_metadata(&metadata, &[]);
     header.extend_from_slice(&sync_marker());
     header
 });
@@ -78,6 +76,62 @@ pub fn framed(profile: Profile, record: &[u8]) -> Vec<u8> {
     }
 }
 
+/// A key of a container file's header and its value.
+type Pair<'a> = (&'a [u8], Cow<'a, [u8]>);
+
+/// A container file of this metadata; `rest` begins with the sync marker.
+pub(super) fn with_metadata(metadata: &[Pair<'_>], rest: &[u8]) -> Vec<u8> {
+    let mut file = MAGIC.to_vec();
+    long(metadata.len() as i64, &mut file);
+    for part in metadata.iter().flat_map(|(key, value)| [*key, value]) {
+        long(part.len() as i64, &mut file);
+        file.extend_from_slice(part);
+    }
+    long(0, &mut file);
+    file.extend_from_slice(rest);
+    file
+}
+
+/// The metadata of a container file, and what follows it.
+pub(super) fn metadata(file: &[u8]) -> Option<(Vec<Pair<'_>>, &[u8])> {
+    let mut rest = file.strip_prefix(MAGIC)?;
+    let mut pairs = Vec::new();
+    loop {
+        let mut count = take_long(&mut rest)?;
+        if count == 0 {
+            return Some((pairs, rest));
+        }
+        if count < 0 {
+            // A block may say its size in bytes.
+            take_long(&mut rest)?;
+            count = -count;
+        }
+        for _ in 0..count {
+            pairs.push((take_bytes(&mut rest)?, Cow::Borrowed(take_bytes(&mut rest)?)));
+        }
+    }
+}
+
+fn take_bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = usize::try_from(take_long(rest)?).ok()?;
+    let (head, tail) = rest.split_at_checked(length)?;
+    *rest = tail;
+    Some(head)
+}
+
+fn take_long(rest: &mut &[u8]) -> Option<i64> {
+    let mut value = 0u64;
+    for shift in (0..64).step_by(7) {
+        let (byte, tail) = rest.split_first()?;
+        *rest = tail;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
+        }
+    }
+    None
+}
+
 /// An Avro `long`: zig-zag, seven bits a byte, the lowest first.
 fn long(value: i64, out: &mut Vec<u8>) {
     let mut rest = ((value << 1) ^ (value >> 63)) as u64;
@@ -98,6 +152,7 @@ mod tests {
             let mut out = Vec::new();
             long(value, &mut out);
             assert_eq!(out, bytes, "{value}");
+            assert_eq!(take_long(&mut &out[..]), Some(value));
         }
     }
 

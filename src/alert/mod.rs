@@ -12,8 +12,11 @@ mod candidate;
 mod container;
 mod cutout;
 mod identifiers;
+mod read;
 mod record;
 mod schema;
+mod sheet;
+mod stamp;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -22,7 +25,10 @@ use rayon::prelude::*;
 
 pub use container::Profile;
 pub use identifiers::{MOST_ALERTS_A_SIGN, candidate_id, field_number, filter_number, processing_id};
+pub use read::{Packet, PacketError, read_packets};
 pub use schema::{AlertSchema, VERSION, alert_schema};
+pub use sheet::{MOST_ON_A_SHEET, sheet};
+pub use stamp::{StampError, stamp_pixels};
 
 use crate::detect::{Candidate, Cutouts, Detections};
 use crate::history::{Past, PriorEpoch, Sighting};

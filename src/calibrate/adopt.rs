@@ -81,7 +81,7 @@ fn foreign(
         if gain_known && sky > AVERAGED * sky_of_noise { unit_gain * sky / sky_of_noise.max(1e-9) } else { unit_gain };
     let effective_gain = effective_gain.clamp(unit_gain, unit_gain * 1000.0);
     let lost_sky = if subtracted && gain_known { sky_of_noise } else { 0.0 };
-    let plateau = saturation::plateau(&pixels, sky as f32, noise as f32);
+    let plateau = saturation::plateau(pixels.view(), sky as f32, noise as f32);
     let written =
         level.map(|level| (saturation::MARGIN * level - lost_sky) as f32).filter(|x| *x > (sky + 10.0 * noise) as f32);
     if let Some(limit) = written.into_iter().chain(plateau).reduce(f32::min) {

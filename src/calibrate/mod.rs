@@ -2,8 +2,15 @@
 
 mod adopt;
 pub mod background;
+mod cosmic_rays;
+mod dark_current;
 mod file;
+mod frame;
+pub mod masters;
+mod overscan;
+mod provenance;
 mod saturation;
+mod trails;
 
 use crate::exposure::Exposure;
 use crate::fits::Header;
@@ -13,6 +20,8 @@ use crate::units::{Electrons, Electrons2};
 pub use adopt::{AdoptParameters, adopt};
 pub use background::Background;
 pub use file::{FrameImages, mask_header};
+pub use frame::{CalibrationParameters, calibrate};
+pub use masters::Masters;
 
 /// Why a frame could not be calibrated. Each message ends in what to do.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -36,6 +45,42 @@ pub enum CalibrateError {
         file: String,
         /// The value.
         level: f64,
+    },
+    /// The sections do not make an image.
+    #[error("{file}: the data sections of the amplifiers do not tile a rectangle; correct DATASEC or [detector]")]
+    Amplifiers {
+        /// Name of the file.
+        file: String,
+    },
+    /// A master of another size.
+    #[error(
+        "{file}: the trimmed frame has {} x {} pixels, the master {master} {} x {}; make masters from frames of \
+         this readout mode", frame.0, frame.1, size.0, size.1
+    )]
+    MasterSize {
+        /// Name of the file.
+        file: String,
+        /// Which master.
+        master: &'static str,
+        /// Width and height of the trimmed frame.
+        frame: (usize, usize),
+        /// Width and height of the master.
+        size: (usize, usize),
+    },
+    /// A dark taken too warm or too cold.
+    #[error(
+        "{file}: the detector was at {frame_c:.1} C, the master dark at {master_c:.1} C, more than {tolerance} K \
+         apart; make a dark at this temperature"
+    )]
+    MasterTemperature {
+        /// Name of the file.
+        file: String,
+        /// Temperature of the frame, Celsius.
+        frame_c: f64,
+        /// Temperature of the master, Celsius.
+        master_c: f64,
+        /// Accepted difference, kelvin.
+        tolerance: f64,
     },
     /// A calibrated file that lost a plane.
     #[error("{file}: extension {name} is missing; calibrate the raw frame again")]

@@ -36,7 +36,7 @@ pub enum HeaderError {
         /// Name of the file.
         file: String,
         /// The keyword.
-        keyword: &'static str,
+        keyword: String,
         /// Its value as written.
         value: String,
         /// Why, and what to do.
@@ -237,8 +237,13 @@ fn temperature(header: &Header) -> Option<f64> {
     (-273.15..=100.0).contains(&celsius).then_some(celsius)
 }
 
-fn unusable(file: &str, keyword: &'static str, value: &dyn std::fmt::Display, reason: &str) -> HeaderError {
-    HeaderError::Unusable { file: file.to_owned(), keyword, value: value.to_string(), reason: reason.to_owned() }
+fn unusable(file: &str, keyword: &str, value: &dyn std::fmt::Display, reason: &str) -> HeaderError {
+    HeaderError::Unusable {
+        file: file.to_owned(),
+        keyword: keyword.to_owned(),
+        value: value.to_string(),
+        reason: reason.to_owned(),
+    }
 }
 
 #[cfg(test)]

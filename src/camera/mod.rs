@@ -3,7 +3,9 @@
 pub mod folder;
 mod header;
 pub mod journal;
+mod raw;
 pub mod replay;
+mod sections;
 
 use crate::exposure::Exposure;
 use crate::fits::Header;
@@ -11,6 +13,8 @@ use crate::image::{Image, Mask};
 use crate::units::Adu;
 
 pub use header::{HeaderError, HeaderFallbacks, exposure_from_header};
+pub use raw::{Mosaic, raw_frame};
+pub use sections::DetectorFallbacks;
 
 /// A rectangle of pixels, zero-based and half-open: columns `x0..x1`, rows `y0..y1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

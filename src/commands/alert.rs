@@ -1,13 +1,166 @@
-//! `nightjar alert`.
+//! `nightjar alert`: shows alert packets, Nightjar's and others'.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use super::Failure;
+use crate::alert::{MOST_ON_A_SHEET, Packet, read_packets, sheet};
 use crate::settings::Settings;
+
+/// Largest file that is opened, bytes.
+const LARGEST_FILE: u64 = 512 << 20;
 
 /// Arguments of `nightjar alert`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "Examples:
+  nightjar alert /tmp/night/alerts
+  nightjar alert --best 10 --png sheet.png /tmp/night/alerts
+  nightjar alert --json 2475433850015015000.avro | jq .candidate.magpsf")]
+pub struct Args {
+    /// Packets (.avro), or folders of them
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Only the best alert of each of the N best objects, by real-bogus score, then signal to noise
+    #[arg(long, value_name = "N")]
+    best: Option<usize>,
+    /// Write a picture of science, template and difference; several packets make a sheet
+    #[arg(long, value_name = "OUT")]
+    png: Option<PathBuf>,
+    /// One JSON object a line with every field, instead of the table
+    #[arg(long)]
+    json: bool,
+}
 
 /// Runs the command.
-pub fn run(_args: &Args, _settings: &Settings) -> Result<(), Failure> {
-    Err(Failure::Defect("not built yet".into()))
+pub fn run(args: &Args, _settings: &Settings) -> Result<(), Failure> {
+    let mut files = Vec::new();
+    for file in &args.files {
+        collect(file, &mut files)?;
+    }
+    if files.is_empty() {
+        return Err(Failure::Input("no .avro file in there; name packets, or a folder that holds some".into()));
+    }
+    let mut packets = Vec::new();
+    let mut unreadable = 0;
+    for file in &files {
+        match read(file) {
+            Ok(found) => packets.extend(found),
+            Err(failure) => {
+                unreadable += 1;
+                eprintln!("nightjar: {failure}");
+            }
+        }
+    }
+    let mut shown: Vec<&Packet> = packets.iter().collect();
+    if let Some(best) = args.best {
+        shown.sort_by(|a, b| worth(b).partial_cmp(&worth(a)).unwrap_or(std::cmp::Ordering::Equal));
+        let mut objects = HashSet::new();
+        shown.retain(|packet| packet.object.is_empty() || objects.insert(&packet.object));
+        shown.truncate(best);
+    }
+    let text = if args.json { lines(&shown) } else { table(&shown) };
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(Failure::TryAgain(error.to_string())),
+        _ => {}
+    }
+    if let Some(path) = &args.png {
+        picture(&shown, path)?;
+    }
+    match unreadable {
+        0 => Ok(()),
+        n => Err(Failure::Input(format!("{n} of {} files are not packets that can be read", files.len()))),
+    }
+}
+
+/// `path`, or the packets below it in order of their names.
+fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    if !path.is_dir() {
+        files.push(path.to_owned());
+        return Ok(());
+    }
+    let refused = |error: io::Error| Failure::Input(format!("{}: {error}", path.display()));
+    let entries = fs::read_dir(path).map_err(refused)?;
+    let mut inside: Vec<PathBuf> =
+        entries.map(|entry| entry.map(|e| e.path())).collect::<Result<_, _>>().map_err(refused)?;
+    inside.sort();
+    for entry in inside {
+        if entry.is_dir() || entry.extension().is_some_and(|extension| extension == "avro") {
+            collect(&entry, files)?;
+        }
+    }
+    Ok(())
+}
+
+fn read(file: &Path) -> Result<Vec<Packet>, Failure> {
+    let name = file.display();
+    let refused = |error: &dyn std::fmt::Display| Failure::Input(format!("{name}: {error}"));
+    let length = fs::metadata(file).map_err(|error| refused(&error))?.len();
+    if length > LARGEST_FILE {
+        return Err(refused(&"larger than 512 MB; split it into packets"));
+    }
+    let bytes = fs::read(file).map_err(|error| refused(&error))?;
+    read_packets(&bytes).map_err(|error| refused(&error))
+}
+
+/// What `--best` sorts by.
+fn worth(packet: &Packet) -> (f64, f64) {
+    // Scores within a tenth are alike: then the clearer signal is the better picture.
+    ((packet.score.unwrap_or(0.0) * 10.0).floor(), packet.snr.unwrap_or(0.0))
+}
+
+fn picture(packets: &[&Packet], path: &Path) -> Result<(), Failure> {
+    if packets.len() > MOST_ON_A_SHEET {
+        eprintln!("nightjar: the sheet shows the first {MOST_ON_A_SHEET} of {} packets", packets.len());
+    }
+    let bytes = sheet(packets).map_err(|error| Failure::Defect(error.to_string()))?;
+    fs::write(path, bytes).map_err(|error| Failure::Input(format!("cannot write {}: {error}", path.display())))
+}
+
+fn lines(packets: &[&Packet]) -> String {
+    packets.iter().map(|packet| format!("{}\n", packet.json)).collect()
+}
+
+fn table(packets: &[&Packet]) -> String {
+    const HEADINGS: [&str; 11] =
+        ["candid", "object", "time (UTC)", "filter", "ra", "dec", "mag", "S/N", "score", "seen", "earlier"];
+    let rows: Vec<[String; 11]> = packets.iter().map(|packet| cells(packet)).collect();
+    let widths: [usize; 11] = std::array::from_fn(|i| {
+        rows.iter().map(|row| row[i].chars().count()).chain([HEADINGS[i].len()]).max().unwrap_or(0)
+    });
+    let line = |cells: [&str; 11]| {
+        let padded = cells.iter().zip(widths).enumerate().map(|(i, (cell, width))| match i {
+            0..=3 => format!("{cell:<width$}"),
+            _ => format!("{cell:>width$}"),
+        });
+        format!("{}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    let mut text = line(HEADINGS);
+    for row in &rows {
+        text += &line(std::array::from_fn(|i| row[i].as_str()));
+    }
+    text
+}
+
+fn cells(packet: &Packet) -> [String; 11] {
+    let number = |value: Option<f64>, decimals: usize| value.map_or("-".to_owned(), |x| format!("{x:.decimals$}"));
+    let sign = packet.sign();
+    let mag = match (packet.mag, packet.mag_err) {
+        (Some(mag), Some(error)) => format!("{sign}{mag:.2}±{error:.2}"),
+        (mag, _) => format!("{sign}{}", number(mag, 2)),
+    };
+    [
+        packet.candid.clone(),
+        packet.object.clone(),
+        packet.time.map_or("-".to_owned(), |time| time.to_string()),
+        packet.filter.clone(),
+        number(packet.ra, 5),
+        packet.dec.map_or("-".to_owned(), |dec| format!("{dec:+.5}")),
+        mag,
+        number(packet.snr, 1),
+        number(packet.score, 2),
+        packet.detections.map_or("-".to_owned(), |n| n.to_string()),
+        format!("{}+{}", packet.earlier.0, packet.earlier.1),
+    ]
 }

@@ -29,7 +29,7 @@ pub struct Args {
     #[command(subcommand)]
     action: Option<Action>,
     #[command(flatten)]
-    make: Make,
+    make: Box<Make>,
 }
 
 #[derive(Debug, clap::Subcommand)]

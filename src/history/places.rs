@@ -116,6 +116,7 @@ const NAMES: u64 = 26u64.pow(7);
 /// Odd and not a multiple of 13, so that multiplying by it modulo [`NAMES`] loses nothing; large, so
 /// that neighbours do not look alike.
 const SCATTER: u64 = 4_967_101_937;
+const _: () = assert!(ROWS * COLUMNS <= NAMES && SCATTER % 2 == 1 && !SCATTER.is_multiple_of(13));
 
 /// The `attempt`-th name for a new object at a place: the observatory's `code`, the `year`'s last
 /// two digits, seven lowercase letters.
@@ -185,6 +186,5 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), 2000);
-        assert!(ROWS * COLUMNS <= NAMES && SCATTER % 2 == 1 && SCATTER % 13 != 0);
     }
 }

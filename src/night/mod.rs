@@ -2,6 +2,7 @@
 
 pub mod candidates;
 pub mod compare;
+pub mod fallbacks;
 pub mod intake;
 pub mod keeping;
 pub mod leavings;

@@ -6,6 +6,8 @@
 
 use nalgebra::DMatrix;
 
+use crate::wcs::Wcs;
+
 /// Highest degree that is fitted.
 pub const MAX_DEGREE: usize = 5;
 
@@ -47,14 +49,17 @@ pub struct Polynomial2<const N: usize> {
 /// A map from the pixels of one image to those of another.
 pub type Map = Polynomial2<2>;
 
+fn powers(x: f64) -> [f64; MAX_DEGREE + 1] {
+    let mut all = [1.0; MAX_DEGREE + 1];
+    for k in 1..=MAX_DEGREE {
+        all[k] = all[k - 1] * x;
+    }
+    all
+}
+
 /// Monomials of the normalised variables, in the order of the coefficients.
 fn basis(degree: usize, u: f64, v: f64, mut each: impl FnMut(usize, f64)) {
-    let mut pu = [1.0; MAX_DEGREE + 1];
-    let mut pv = [1.0; MAX_DEGREE + 1];
-    for k in 1..=degree {
-        pu[k] = pu[k - 1] * u;
-        pv[k] = pv[k - 1] * v;
-    }
+    let (pu, pv) = (powers(u), powers(v));
     let mut index = 0;
     for d in 0..=degree {
         for j in 0..=d {
@@ -141,13 +146,14 @@ impl<const N: usize> Polynomial2<N> {
     /// The derivatives of each output by x and by y, a pixel.
     pub fn gradient(&self, x: f64, y: f64) -> [[f64; 2]; N] {
         let (u, v) = self.domain.normalise(x, y);
+        let (pu, pv) = (powers(u), powers(v));
         let mut sum = [[0.0; 2]; N];
         let mut index = 0;
-        for d in 0..=self.degree as i32 {
+        for d in 0..=self.degree {
             for j in 0..=d {
                 let i = d - j;
-                let by_u = if i > 0 { f64::from(i) * u.powi(i - 1) * v.powi(j) } else { 0.0 };
-                let by_v = if j > 0 { f64::from(j) * u.powi(i) * v.powi(j - 1) } else { 0.0 };
+                let by_u = if i > 0 { i as f64 * pu[i - 1] * pv[j] } else { 0.0 };
+                let by_v = if j > 0 { j as f64 * pu[i] * pv[j - 1] } else { 0.0 };
                 for (s, c) in sum.iter_mut().zip(&self.coefficients[index]) {
                     s[0] += c * by_u / self.domain.half;
                     s[1] += c * by_v / self.domain.half;
@@ -161,13 +167,13 @@ impl<const N: usize> Polynomial2<N> {
     /// The polynomial along row `y`, for evaluation at many x: see [`Row`].
     pub fn row(&self, y: f64) -> Row<N> {
         let (_, v) = self.domain.normalise(0.0, y);
+        let powers = powers(v);
         let mut coefficients = [[0.0; N]; MAX_DEGREE + 1];
         let mut index = 0;
         for d in 0..=self.degree {
             for j in 0..=d {
-                let power = v.powi(j as i32);
                 for (sum, c) in coefficients[d - j].iter_mut().zip(&self.coefficients[index]) {
-                    *sum += c * power;
+                    *sum += c * powers[j];
                 }
                 index += 1;
             }
@@ -185,17 +191,23 @@ pub struct Row<const N: usize> {
 }
 
 impl<const N: usize> Row<N> {
-    /// The values at column `x`.
+    /// The values at some columns `x`: an array of them for each output.
     #[inline(always)]
-    pub fn value(&self, x: f64) -> [f64; N] {
-        let u = (x - self.domain.centre[0]) / self.domain.half;
-        let mut sum = self.coefficients[self.degree];
-        for power in self.coefficients[..self.degree].iter().rev() {
-            for (s, c) in sum.iter_mut().zip(power) {
-                *s = *s * u + c;
+    pub fn values<const M: usize>(&self, x: &[f64; M]) -> [[f64; M]; N] {
+        let mut u = [0.0; M];
+        for (u, x) in u.iter_mut().zip(x) {
+            *u = (x - self.domain.centre[0]) / self.domain.half;
+        }
+        let mut values = [[0.0; M]; N];
+        for (output, sums) in values.iter_mut().enumerate() {
+            *sums = [self.coefficients[self.degree][output]; M];
+            for power in self.coefficients[..self.degree].iter().rev() {
+                for (sum, u) in sums.iter_mut().zip(&u) {
+                    *sum = *sum * u + power[output];
+                }
             }
         }
-        sum
+        values
     }
 }
 
@@ -239,6 +251,22 @@ impl Map {
             }
         }
         None
+    }
+
+    /// From the pixels of an image of `shape` (rows, columns) to those of another, by the world
+    /// coordinates of both; `None` where they lie on different sides of the sky. Good to 0.05 px
+    /// where a polynomial of degree 5 can be.
+    pub fn between(from: &Wcs, to: &Wcs, shape: (usize, usize)) -> Option<Self> {
+        let through_the_sky = |x: f64, y: f64| {
+            let (ra, dec) = from.pixel_to_sky(x, y);
+            to.sky_to_pixel(ra, dec)
+        };
+        let fitted = [3, MAX_DEGREE].map(|degree| Self::approximate(shape.1, shape.0, degree, through_the_sky));
+        let [simple, full] = fitted;
+        match simple {
+            Some((map, worst)) if worst < 0.05 => Some(map),
+            _ => full.map(|(map, _)| map),
+        }
     }
 
     /// The polynomial of `degree` that maps each pixel of an image of `width` × `height` as `map`
@@ -299,8 +327,8 @@ mod tests {
         let at = map.value(x, y);
         let truth = distorted(x, y);
         assert!((at[0] - truth[0]).hypot(at[1] - truth[1]) < 1e-8);
-        for (row_value, value) in map.row(y).value(x).iter().zip(at) {
-            assert!((row_value - value).abs() < 1e-9);
+        for (row_values, value) in map.row(y).values(&[x, 0.0]).iter().zip(at) {
+            assert!((row_values[0] - value).abs() < 1e-9);
         }
         let step = 1e-3;
         for (k, gradient) in map.gradient(x, y).iter().enumerate() {

@@ -121,15 +121,27 @@ pub fn resample_band(source: Source<'_>, map: &Map, width: usize, rows: std::ops
         };
         let y = (rows.start + index) as f64;
         let row = map.row(y);
-        for (piece, ((pixels, variance), flags)) in
-            pixels.chunks_mut(CHUNK).zip(variance.chunks_mut(CHUNK)).zip(flags.chunks_mut(CHUNK)).enumerate()
-        {
-            let first = (piece * CHUNK) as f64;
-            // Where the map turns the frame round, neighbours are those of falling columns.
-            let turned = map.gradient(first, y)[0][0] < 0.0;
-            let (x, step) = if turned { (first + pixels.len() as f64 - 1.0, -1.0) } else { (first, 1.0) };
-            let areas = [map.determinant(x, y).abs(), map.determinant(x + step * CHUNK as f64, y).abs()];
-            let piece = Piece { x, step, row: &row, areas: areas.map(|a| a as f32) };
+        let borders =
+            (0..=width.div_ceil(CHUNK)).map(|border| map.determinant((border * CHUNK) as f64, y).abs() as f32);
+        let borders: Vec<f32> = borders.collect();
+        // Where the map turns the frame round, neighbours are those of falling columns.
+        let turned = map.gradient(width as f64 / 2.0, y)[0][0] < 0.0;
+        let pieces = pixels.chunks_mut(CHUNK).zip(variance.chunks_mut(CHUNK)).zip(flags.chunks_mut(CHUNK));
+        for (index, (((pixels, variance), flags), areas)) in pieces.zip(borders.windows(2)).enumerate() {
+            let first = (index * CHUNK) as f64;
+            let slope = (areas[1] - areas[0]) / CHUNK as f32;
+            let piece = if turned {
+                let last = pixels.len() - 1;
+                Piece {
+                    x: first + last as f64,
+                    step: -1.0,
+                    row: &row,
+                    area: areas[0] + slope * last as f32,
+                    slope: -slope,
+                }
+            } else {
+                Piece { x: first, step: 1.0, row: &row, area: areas[0], slope }
+            };
             resample_piece(&source, &piece, pixels, variance, flags);
             if turned {
                 pixels.reverse();
@@ -148,14 +160,15 @@ struct Piece<'a> {
     /// From each to the next: 1 or −1.
     step: f64,
     row: &'a Row<2>,
-    /// Area of a pixel in the source at the first pixel and [`CHUNK`] steps on.
-    areas: [f32; 2],
+    /// Area of the first pixel in the source, and by how much it grows from each to the next.
+    area: f32,
+    slope: f32,
 }
 
 impl Piece<'_> {
     #[inline(always)]
     fn area(&self, index: usize) -> f32 {
-        self.areas[0] + (self.areas[1] - self.areas[0]) * (index as f32 / CHUNK as f32)
+        self.area + self.slope * index as f32
     }
 }
 
@@ -168,17 +181,17 @@ struct Places {
 }
 
 impl Places {
+    /// Places farther than two pixels outside the source are drawn in to there.
     #[inline(always)]
-    fn new(piece: &Piece<'_>) -> Self {
-        let mut places = Self { column: [0; CHUNK], row: [0; CHUNK], tx: [0.0; CHUNK], ty: [0.0; CHUNK] };
-        for index in 0..CHUNK {
-            let [x, y] = piece.row.value(piece.x + piece.step * index as f64);
-            let (column, row) = (x.floor(), y.floor());
-            places.column[index] = column as i32;
-            places.row[index] = row as i32;
-            places.tx[index] = (x - column) as f32;
-            places.ty[index] = (y - row) as f32;
+    fn new(piece: &Piece<'_>, (height, width): (usize, usize)) -> Self {
+        let mut xs = [0.0; CHUNK];
+        for (index, x) in xs.iter_mut().enumerate() {
+            *x = piece.x + piece.step * index as f64;
         }
+        let [x, y] = piece.row.values(&xs);
+        let mut places = Self { column: [0; CHUNK], row: [0; CHUNK], tx: [0.0; CHUNK], ty: [0.0; CHUNK] };
+        split(&x, width, &mut places.column, &mut places.tx);
+        split(&y, height, &mut places.row, &mut places.ty);
         places
     }
 
@@ -196,11 +209,25 @@ impl Places {
     }
 }
 
+/// Splits coordinates into whole pixels and fractions.
+#[inline(always)]
+fn split(coordinates: &[f64; CHUNK], length: usize, whole: &mut [i32; CHUNK], fraction: &mut [f32; CHUNK]) {
+    /// Added to a whole number below 2³¹, it leaves that number in the low bits of the sum: a
+    /// conversion that vectorises where a cast, which has to saturate, does not.
+    const SHIFT: f64 = 6_755_399_441_055_744.0;
+    for index in 0..CHUNK {
+        let at = coordinates[index].max(-2.0).min(length as f64 + 1.0);
+        let floor = at.floor();
+        whole[index] = (floor + SHIFT).to_bits() as i32;
+        fraction[index] = (at - floor) as f32;
+    }
+}
+
 #[multiversion(targets("x86_64+avx2+fma"))]
 fn resample_piece(source: &Source<'_>, piece: &Piece<'_>, pixels: &mut [f32], variance: &mut [f32], flags: &mut [u16]) {
     const FMA: bool = target_cfg_f!(target_feature = "fma");
     let count = pixels.len().min(variance.len()).min(flags.len()).min(CHUNK);
-    let places = Places::new(piece);
+    let places = Places::new(piece, source.spline.shape());
     let mut start = 0;
     while start < count {
         let length = places.run(start, count, source.spline.shape());

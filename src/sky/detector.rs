@@ -33,6 +33,8 @@ const HOT_RATE: (f64, f64) = (0.5, 300.0);
 const HOT_LISTED: f32 = 150.0;
 /// Response of a pixel against its neighbours, rms.
 const PIXEL_RESPONSE: f64 = 0.007;
+/// Vignetting grows with this power of the squared distance from the middle.
+const VIGNETTING_POWER: f64 = 0.8;
 
 /// A detector: all that is the same in every frame of a night.
 pub struct Detector {
@@ -167,7 +169,8 @@ impl Detector {
     }
 }
 
-/// Vignetting, dust and the pixels' own response; 1 in the middle.
+/// Vignetting, dust and the pixels' own response, of mean 1 and median 1: a master flat that is
+/// normalised by either gives back the electrons of the truth table.
 fn response(seed: u64, (height, width): (usize, usize)) -> Array2<f32> {
     let mut rng = stream(seed, Purpose::Detector, 0, 2);
     // Rings of dust: place, radius, depth.
@@ -183,7 +186,9 @@ fn response(seed: u64, (height, width): (usize, usize)) -> Array2<f32> {
         let v = 2.0 * y as f64 / height as f64 - 1.0;
         for (x, value) in row.iter_mut().enumerate() {
             let u = 2.0 * x as f64 / width as f64 - 1.0;
-            let mut light = 1.0 - 0.08 * (u * u + v * v) + PIXEL_RESPONSE * f64::from(normal(&mut rng));
+            // With this power the mean over a rectangle is the median, to 2e-5.
+            let vignetting = 0.08 * (u * u + v * v).powf(VIGNETTING_POWER);
+            let mut light = 1.0 - vignetting + PIXEL_RESPONSE * f64::from(normal(&mut rng));
             for [centre_x, centre_y, radius, depth] in &rings {
                 let distance = (x as f64 - centre_x).hypot(y as f64 - centre_y);
                 if (0.4 * radius..*radius).contains(&distance) {
@@ -194,7 +199,8 @@ fn response(seed: u64, (height, width): (usize, usize)) -> Array2<f32> {
             *value = light as f32;
         }
     });
-    response
+    let mean = response.mean().unwrap_or(1.0);
+    response / mean
 }
 
 #[cfg(test)]

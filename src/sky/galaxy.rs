@@ -23,8 +23,8 @@ pub struct Galaxy {
 
 /// Samples a pixel and axis.
 const OVERSAMPLING: usize = 3;
-/// Samples a sample and axis in the cusp.
-const CUSP: usize = 6;
+/// Points a sample and axis within these distances (pixels) of the middle, where the profile is steep.
+const CUSP: [(f64, usize); 2] = [(0.4, 30), (1.2, 6)];
 
 impl Galaxy {
     /// Where the profile ends, in half-light radii; it falls smoothly to zero over the last quarter.
@@ -64,17 +64,22 @@ impl Galaxy {
         let pixels = side / OVERSAMPLING;
         let (x0, y0) = (x.round() - (pixels / 2) as f64, y.round() - (pixels / 2) as f64);
         let step = 1.0 / OVERSAMPLING as f64;
-        let place = |index: usize, first: f64, centre: f64| first - 0.5 + (index as f64 + 0.5) * step - centre;
+        // The galaxy is sampled about the middle of the sample that holds its centre, whatever its
+        // sub-pixel phase, and the PSF about the rest: the PSF is smooth, a galaxy has a cusp.
+        let sample = |value: f64, first: f64| ((value - first + 0.5) / step - 0.5).round();
+        let (middle_x, middle_y) = (sample(x, x0), sample(y, y0));
+        let rest = |value: f64, first: f64, middle: f64| value - (first - 0.5 + (middle + 0.5) * step);
+        let (rest_x, rest_y) = (rest(x, x0, middle_x), rest(y, y0, middle_y));
         let [[a, b], [c, d]] = camera.matrix;
         let light = |dx: f64, dy: f64| self.brightness(a * dx + b * dy, c * dx + d * dy);
         let mut image = vec![Complex64::ZERO; side * side];
         for row in 0..side {
             for column in 0..side {
-                let (dx, dy) = (place(column, x0, x), place(row, y0, y));
+                let (dx, dy) = ((column as f64 - middle_x) * step, (row as f64 - middle_y) * step);
                 if dx.hypot(dy) > reach + 1.0 {
                     continue;
                 }
-                let fine = if dx.hypot(dy) < 1.2 { CUSP } else { 1 };
+                let fine = CUSP.iter().find(|(within, _)| dx.hypot(dy) < *within).map_or(1, |(_, points)| *points);
                 let mut sum = 0.0;
                 for j in 0..fine {
                     for i in 0..fine {
@@ -85,7 +90,7 @@ impl Galaxy {
                 image[row * side + column] = Complex64::new(sum / (fine * fine) as f64, 0.0);
             }
         }
-        let mut kernel = wrapped(side, step, |dx, dy| psf.density(dx, dy));
+        let mut kernel = wrapped(side, step, |dx, dy| psf.density(dx - rest_x, dy - rest_y));
         transforms.forward(side, &mut image);
         transforms.forward(side, &mut kernel);
         image.iter_mut().zip(&kernel).for_each(|(value, factor)| *value *= factor);
@@ -98,5 +103,55 @@ impl Galaxy {
             }
         }
         Stamp { x0: x0 as i64, y0: y0 as i64, pixels: stamp.mapv(|value| value as f32) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sky::render::integrated;
+
+    fn galaxy(radius: f64, elliptical: bool) -> Galaxy {
+        Galaxy { radius, axis_ratio: 0.7, angle: 30.0, elliptical }
+    }
+
+    fn stamp(galaxy: Galaxy, fwhm: f64, place: (f64, f64)) -> Stamp {
+        let camera = Gnomonic::new((10.0, 0.0), (100.0, 100.0), 1.0, 0.0);
+        galaxy.stamp(&mut Transforms::default(), &camera, &Profile::moffat(fwhm, [0.0, 0.0], 3.5), place, 1e5)
+    }
+
+    #[test]
+    fn a_galaxy_without_extent_looks_like_a_star() {
+        let (x, y) = (50.3, 49.6);
+        let stamp = stamp(galaxy(0.1, false), 3.0, (x, y));
+        let psf = Profile::moffat(3.0, [0.0, 0.0], 3.5);
+        for ((row, column), &value) in stamp.pixels.indexed_iter() {
+            let (dx, dy) = ((stamp.x0 + column as i64) as f64 - x, (stamp.y0 + row as i64) as f64 - y);
+            let star = 1e5 * integrated(&psf, dx, dy);
+            assert!((f64::from(value) - star).abs() < 0.01 * star + 5.0, "{dx} {dy}: {value} {star}");
+        }
+    }
+
+    #[test]
+    fn a_galaxy_keeps_its_flux_place_and_half_light_radius() {
+        for (elliptical, tolerance) in [(false, 0.06), (true, 0.12)] {
+            let (x, y) = (80.37, 79.81);
+            let stamp = stamp(galaxy(8.0, elliptical), 1.2, (x, y));
+            let (mut total, mut inside, mut moment) = (0.0, 0.0, [0.0; 2]);
+            for ((row, column), &value) in stamp.pixels.indexed_iter() {
+                let value = f64::from(value);
+                let (dx, dy) = ((stamp.x0 + column as i64) as f64 - x, (stamp.y0 + row as i64) as f64 - y);
+                let (sin, cos) = 30f64.to_radians().sin_cos();
+                // East is to the left.
+                let along = -dx * sin + dy * cos;
+                let across = (-dx * cos - dy * sin) / 0.7;
+                total += value;
+                inside += if along.hypot(across) < 8.0 { value } else { 0.0 };
+                moment = [moment[0] + value * dx, moment[1] + value * dy];
+            }
+            assert!((total / 1e5 - 1.0).abs() < 1e-3, "{total}");
+            assert!((inside / total - 0.5).abs() < tolerance, "{elliptical}: {}", inside / total);
+            assert!((moment[0] / total).hypot(moment[1] / total) < 0.03, "{moment:?}");
+        }
     }
 }

@@ -2,10 +2,10 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use ndarray::Array2;
-use nightjar::alert::{AlertParameters, Profile};
+use nightjar::alert::{Alert, AlertParameters, Profile, packets, upper_limit};
 use nightjar::detect::{CUTOUT_SIDE, Candidate, Conditions, Cutouts, Detections, Neighbour};
 use nightjar::exposure::{Exposure, ExposureId, FrameKind};
-use nightjar::history::Past;
+use nightjar::history::{Footprint, History, Outcome, Past, Question, Searched, Sighting};
 use nightjar::time::{Mjd, NightName};
 use std::collections::BTreeMap;
 
@@ -160,4 +160,31 @@ pub fn nothing_before(object_id: &str, jd: f64) -> Past {
         first_jd: jd,
         last_jd: jd,
     }
+}
+
+/// The three letters of the tests' observatory.
+pub const CODE: &str = "NJR";
+
+/// Looks up, makes the packets and records, as a night does.
+pub fn night(history: &mut History, seen: &Detections, parameters: &AlertParameters) -> (Vec<Past>, Vec<Alert>) {
+    let places: Vec<(f64, f64)> = seen.accepted().map(|c| (c.ra, c.dec)).collect();
+    let pasts = history.look_up(&places, &Question::about(&seen.exposure, CODE, 30.0)).unwrap();
+    let alerts = packets(seen, &pasts, parameters).unwrap();
+    let sightings: Vec<&Sighting> = alerts.iter().map(|alert| &alert.sighting).collect();
+    let searched =
+        Searched { limit: upper_limit(seen, parameters), footprint: Footprint(seen.conditions.corners), sightings };
+    let done = Outcome::Done { spool: Some(1), reason: String::new() };
+    history.record(&seen.exposure, &done, Some(&searched)).unwrap();
+    (pasts, alerts)
+}
+
+/// Three visits: one object in all of them, one in the last two, one once, which faded.
+pub fn three_visits() -> Vec<Detections> {
+    let (a, b, c) = ((1500.3, 1200.8), (800.0, 2100.4), (2900.9, 77.7));
+    let moved = |place: (f64, f64), by: f64| candidate(place.0 + by, place.1 - by, 4000.0);
+    vec![
+        detections("2026-11-24T03:00:00", vec![moved(a, 0.0), candidate(c.0, c.1, -4000.0)]),
+        detections("2026-11-24T03:00:45", vec![moved(b, 0.0), moved(a, 0.4)]),
+        detections("2026-11-24T03:01:30", vec![moved(a, -0.5), moved(b, 0.2)]),
+    ]
 }

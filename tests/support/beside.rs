@@ -4,6 +4,7 @@
 #![allow(dead_code)] // each test takes what it needs
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The Python with astropy, fastavro and confluent-kafka: `NIGHTJAR_PYTHON`, else the one that `make test` makes.
 pub fn python() -> Option<PathBuf> {
@@ -12,6 +13,13 @@ pub fn python() -> Option<PathBuf> {
     let given = std::env::var_os("NIGHTJAR_PYTHON").map(PathBuf::from);
     let python = given.or_else(|| Some(cache?.join("nightjar/python/bin/python3")));
     present(python, "PYTHON", "no Python with astropy and fastavro; `make test` makes one")
+}
+
+/// Runs a script with arguments and gives what it prints; fails with what it says on stderr.
+pub fn run(interpreter: &Path, script: &str, arguments: &[&Path]) -> String {
+    let output = Command::new(interpreter).args(["-c", script]).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// The folder of recorded exposures and packets of other projects.
