@@ -40,7 +40,8 @@ const LAYERS: [Layer; 22] = [
     layer("history", true, &["detect"]),
     layer("alert", true, &["detect", "history"]),
     layer("spool", false, &["units", "time", "exposure"]),
-    layer("uplink", false, &["units", "time", "exposure", "spool"]),
+    // Its thread times transactions and pauses by service::clock, the one source of time.
+    layer("uplink", false, &["units", "time", "exposure", "spool", "service"]),
     layer("settings", true, &[]),
     layer("service", true, &["settings"]),
     // The synthetic sky judges the pipeline, so it shares none of its PSF, WCS and stages.

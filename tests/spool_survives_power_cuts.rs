@@ -41,7 +41,7 @@ fn open(disk: &SimulatedDisk) -> Option<Spool> {
     Spool::open_on(Arc::new(disk.clone()), SpoolParameters { keep_sent_hours: 0.0 }).ok()
 }
 
-/// Two exposures, the newer one sent; a third; all but the last sent and trimmed; a restart; a fourth.
+/// An exposure; a restart; another one, sent; a third; all but the last sent and trimmed; a restart; a fourth.
 fn scenario(disk: &SimulatedDisk) -> Known {
     let mut known = Known::default();
     let all = expected();
@@ -59,6 +59,8 @@ fn scenario(disk: &SimulatedDisk) -> Known {
     };
     let Some(spool) = open(disk) else { return known };
     append(&spool, &mut known, "e1");
+    drop(spool);
+    let Some(spool) = open(disk) else { return known };
     append(&spool, &mut known, "e2");
     settle(&spool, &mut known, "e2");
     append(&spool, &mut known, "e3");

@@ -401,7 +401,15 @@ impl Spool {
 
     /// Notes what the broker has committed: the cursor durably first, then files move to `sent/`.
     pub fn settle(&self, steps: &[(u64, u32)], now_s: i64) -> Result<()> {
-        self.adopt(self.cursor_after(steps), now_s)
+        let cursor = self.cursor_after(steps);
+        debug_assert!(
+            steps.iter().all(|(sequence, settled)| {
+                let inner = self.inner();
+                inner.ready.get(sequence).is_none_or(|u| *settled < u.count || cursor.covers(*sequence, u.epoch))
+            }),
+            "an exposure that was just sent would be sent again"
+        );
+        self.adopt(cursor, now_s)
     }
 
     fn adopt(&self, cursor: Cursor, now_s: i64) -> Result<()> {

@@ -121,6 +121,15 @@ impl Cursor {
         self.epochs.drain(..surplus);
     }
 
+    /// Notes that a segment on disk says that `sequence` was given in `epoch`: an epoch whose
+    /// process died before it wrote a cursor is known only from its segments.
+    pub fn learn_epoch(&mut self, sequence: u64, epoch: Epoch) {
+        if self.epoch_of(sequence) != Some(epoch) {
+            let at = self.epochs.partition_point(|(first, _)| *first < sequence);
+            self.epochs.insert(at, (sequence, epoch));
+        }
+    }
+
     /// The epoch that `sequence` was given in, where it is still known.
     pub fn epoch_of(&self, sequence: u64) -> Option<Epoch> {
         self.epochs.iter().rev().find(|(first, _)| *first <= sequence).map(|(_, epoch)| *epoch)
@@ -201,6 +210,19 @@ mod tests {
         cursor.settle(3, 4, 10);
         assert_eq!(Cursor::decode(&cursor.encode()).unwrap(), cursor);
         assert_eq!(cursor.encode(), br#"{"sent":[[1,1]],"partial":{"3":4},"epochs":[[1,"0-00000007"]]}"#);
+    }
+
+    #[test]
+    fn an_epoch_that_wrote_no_cursor_is_known_from_its_segments() {
+        let mut cursor = Cursor::default();
+        cursor.begin_epoch(1, Epoch(1));
+        for (sequence, epoch) in [(7, 1), (8, 2), (9, 2), (10, 3)] {
+            cursor.learn_epoch(sequence, Epoch(epoch));
+        }
+        cursor.begin_epoch(11, Epoch(4));
+        cursor.settle(9, 5, 5);
+        assert!(cursor.covers(9, Epoch(2)));
+        assert_eq!(cursor.epochs, [(1, Epoch(1)), (8, Epoch(2)), (10, Epoch(3)), (11, Epoch(4))]);
     }
 
     #[test]

@@ -160,8 +160,9 @@ pub fn recover(store: &dyn Store, uuid: Uuid) -> Result<Recovered> {
     read_sent(store, &mut found)?;
     read_ready(store, uuid, &mut found)?;
     let mut here = found.cursor.sent.clone();
-    for sequence in found.ready.keys() {
+    for (sequence, unsent) in &found.ready {
         here.insert(*sequence, *sequence);
+        found.cursor.learn_epoch(*sequence, unsent.epoch);
     }
     found.next = here.last().max(found.cursor.last()).unwrap_or(0) + 1;
     for (first, last) in here.holes_below(found.next) {

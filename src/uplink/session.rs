@@ -1,0 +1,352 @@
+//! One life of the producer: start-up protocol, then transactions until something is in doubt.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use super::broker_cursor;
+use super::client::{self, Fault, SLICE, Watch};
+use super::failure::{Class, classify};
+use super::topics::{Purpose, Topics};
+use super::{Delivery, UplinkParameters};
+use crate::service::clock::{self, Stopwatch};
+use crate::spool::segment::ReadError;
+use crate::spool::{Aside, Message, Spool, SpoolError};
+
+/// Opaque of the cursor record among the delivery reports.
+const CURSOR: usize = usize::MAX;
+
+/// Why a session ended.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The broker or the link.
+    Broker(Fault),
+    /// A record is refused. Which one is certain only when records were sent singly.
+    Refused {
+        /// The record.
+        at: Aside,
+        /// What the broker said.
+        code: Code,
+        /// Records of the same transaction that went through.
+        others: u64,
+    },
+    /// The disk.
+    Spool(SpoolError),
+    /// Somebody wants to stop.
+    Stopped,
+}
+
+impl From<SpoolError> for Trouble {
+    fn from(error: SpoolError) -> Self {
+        Self::Spool(error)
+    }
+}
+
+/// What a transaction carried.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Carried {
+    /// Alerts committed.
+    pub alerts: u64,
+    /// Exposures completed.
+    pub exposures: u64,
+    /// Bytes of keys and payloads.
+    pub bytes: u64,
+    /// Seconds from begin to commit.
+    pub seconds: f64,
+    /// The connection had trouble on the way: start over with a new producer.
+    pub doubtful: bool,
+}
+
+/// Unix time of the host, seconds.
+pub fn unix_s() -> i64 {
+    clock::now().unix_seconds() as i64
+}
+
+/// Everything a session works with.
+pub struct Surroundings<'a> {
+    /// What was set.
+    pub parameters: &'a UplinkParameters,
+    /// Where alerts come from.
+    pub spool: &'a Spool,
+    /// Whether to give up at once.
+    pub stopped: &'a dyn Fn() -> bool,
+    /// Told now and then, inside long waits, what the client last complained of.
+    pub waiting: &'a dyn Fn(Option<Fault>),
+}
+
+/// A producer that has been introduced to the broker.
+pub struct Session {
+    producer: BaseProducer<Watch>,
+    topics: Topics,
+    singly: bool,
+}
+
+impl Session {
+    /// Makes a producer, fences any other of our name, settles what was in doubt, reads the cursor.
+    pub fn start(around: &Surroundings<'_>, singly: bool) -> Result<Self, Trouble> {
+        let Surroundings { parameters, spool, .. } = around;
+        let producer = client::producer(parameters, spool.uuid(), singly)
+            .map_err(|e| Trouble::Broker(Fault::new("making the producer", &e)))?;
+        let mut topics = Topics::new(parameters).map_err(Trouble::Broker)?;
+        let session_topics =
+            |t: &mut Topics| t.ensure(parameters, &parameters.cursor_topic, Purpose::Cursor).map_err(Trouble::Broker);
+        if parameters.delivery == Delivery::ExactlyOnce {
+            init(&producer, around)?;
+        }
+        session_topics(&mut topics).map_err(|trouble| blame(trouble, producer.context()))?;
+        let cursor =
+            broker_cursor::read(parameters, spool.uuid(), around.stopped).map_err(Trouble::Broker)?.unwrap_or_default();
+        for finding in spool.reconcile(&cursor, unix_s())? {
+            tracing::warn!("{finding}");
+        }
+        Ok(Self { producer, topics, singly })
+    }
+
+    /// Whether records are sent one a batch.
+    pub fn singly(&self) -> bool {
+        self.singly
+    }
+
+    /// Serves callbacks while there is nothing to send; gives the last complaint.
+    pub fn idle(&self) -> Option<Fault> {
+        self.producer.poll(Duration::ZERO);
+        self.producer.context().take_last()
+    }
+
+    /// Sends up to about `budget` bytes of what waits, and commits them. `skip` holds records that
+    /// are in `dead/`.
+    pub fn deliver(
+        &mut self,
+        around: &Surroundings<'_>,
+        budget: u64,
+        skip: &BTreeSet<Aside>,
+    ) -> Result<Carried, Trouble> {
+        let watch = Stopwatch::start();
+        let transactional = around.parameters.delivery == Delivery::ExactlyOnce;
+        self.producer.context().reset();
+        if transactional {
+            self.producer.begin_transaction().map_err(|e| self.broker("beginning a transaction", &e))?;
+        }
+        let outcome = self.carry(around, budget, skip, &watch);
+        if outcome.is_err() && transactional {
+            // So that readers need not wait; if this fails too, the next session settles it.
+            let _ = self.producer.abort_transaction(2 * SLICE);
+        }
+        outcome
+    }
+
+    fn carry(
+        &mut self,
+        around: &Surroundings<'_>,
+        budget: u64,
+        skip: &BTreeSet<Aside>,
+        watch: &Stopwatch,
+    ) -> Result<Carried, Trouble> {
+        let Surroundings { parameters, spool, .. } = around;
+        let mut sent: Vec<Aside> = Vec::new();
+        let mut steps: BTreeMap<u64, (u32, bool)> = BTreeMap::new();
+        let mut bytes = 0;
+        while bytes < budget {
+            let Some(next) = spool.next_waiting(parameters.order, &|s| steps.contains_key(&s)) else { break };
+            let segment = spool.read(next.sequence)?;
+            let mut number = next.settled;
+            while number < next.count && (bytes == 0 || bytes < budget) {
+                let at = Aside { sequence: next.sequence, number };
+                match segment.record(number) {
+                    _ if skip.contains(&at) => {}
+                    Ok(message) => {
+                        self.topics.ensure(parameters, &message.topic, Purpose::Alerts).map_err(Trouble::Broker)?;
+                        bytes += (message.payload.len() + message.key.len()) as u64;
+                        let name = format!("{} {} {} {number}", spool.uuid(), next.epoch, next.sequence);
+                        self.send(around, &message, &name, sent.len(), at, watch)?;
+                        sent.push(at);
+                    }
+                    Err(ReadError::Damage(damage)) => {
+                        spool.quarantine(next.sequence, number, &damage)?;
+                        tracing::error!(
+                            "alert {number} of exposure {} is damaged on disk ({damage}) and is kept in quarantine/; the others are sent; check the disk",
+                            next.exposure
+                        );
+                    }
+                    Err(ReadError::Io(source)) => {
+                        let doing = format!("reading exposure {}", next.exposure);
+                        return Err(SpoolError::Io { place: spool.place(), doing, source }.into());
+                    }
+                }
+                number += 1;
+            }
+            steps.insert(next.sequence, (number, number >= next.count));
+        }
+        self.all_delivered(around, &sent, watch)?;
+        let alerts = self.producer.context().delivered();
+        let exposures = steps.values().filter(|(_, complete)| *complete).count() as u64;
+        let steps: Vec<(u64, u32)> = steps.into_iter().map(|(sequence, (settled, _))| (sequence, settled)).collect();
+        self.send_cursor(around, &steps, watch)?;
+        self.all_delivered(around, &sent, watch)?;
+        if parameters.delivery == Delivery::ExactlyOnce {
+            self.commit(around, watch)?;
+        }
+        spool.settle(&steps, unix_s())?;
+        let doubtful = self.producer.context().disturbed();
+        Ok(Carried { alerts, exposures, bytes, seconds: watch.seconds(), doubtful })
+    }
+
+    fn broker(&self, doing: &str, error: &KafkaError) -> Trouble {
+        blame(Trouble::Broker(Fault::new(doing, error)), self.producer.context())
+    }
+
+    /// What is left of the transaction's time, less a margin to commit in.
+    fn time_left(around: &Surroundings<'_>, watch: &Stopwatch) -> Duration {
+        around.parameters.transaction_timeout.mul_f64(0.9).saturating_sub(watch.elapsed())
+    }
+
+    fn send(
+        &self,
+        around: &Surroundings<'_>,
+        message: &Message,
+        name: &str,
+        index: usize,
+        at: Aside,
+        watch: &Stopwatch,
+    ) -> Result<(), Trouble> {
+        let mut headers = OwnedHeaders::new_with_capacity(message.headers.len() + 1);
+        for (key, value) in &message.headers {
+            headers = headers.insert(Header { key, value: Some(value) });
+        }
+        headers = headers.insert(Header { key: "spool", value: Some(name) });
+        let mut record = BaseRecord::with_opaque_to(&message.topic, index)
+            .key(&message.key)
+            .payload(&message.payload)
+            .headers(headers);
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(Code::QueueFull), back)) => {
+                    record = back;
+                    self.wait_a_little(around, watch)?;
+                }
+                Err((error, _)) => {
+                    return Err(match error.rdkafka_error_code() {
+                        Some(code) if classify(code) == Class::Record => {
+                            Trouble::Refused { at, code, others: u64::MAX }
+                        }
+                        _ => self.broker("sending", &error),
+                    });
+                }
+            }
+        }
+    }
+
+    fn send_cursor(&self, around: &Surroundings<'_>, steps: &[(u64, u32)], watch: &Stopwatch) -> Result<(), Trouble> {
+        let cursor = around.spool.cursor_after(steps).encode();
+        let key = around.spool.uuid().to_string();
+        loop {
+            let record = BaseRecord::with_opaque_to(&around.parameters.cursor_topic, CURSOR)
+                .partition(broker_cursor::PARTITION)
+                .key(&key)
+                .payload(&cursor);
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(Code::QueueFull), _)) => self.wait_a_little(around, watch)?,
+                Err((error, _)) => return Err(self.broker("sending the cursor", &error)),
+            }
+        }
+    }
+
+    fn wait_a_little(&self, around: &Surroundings<'_>, watch: &Stopwatch) -> Result<(), Trouble> {
+        self.producer.poll(Duration::from_millis(5));
+        (around.waiting)(self.producer.context().take_last());
+        if (around.stopped)() {
+            return Err(Trouble::Stopped);
+        }
+        if Self::time_left(around, watch).is_zero() {
+            return Err(self.broker("waiting for delivery reports", &KafkaError::Flush(Code::MessageTimedOut)));
+        }
+        Ok(())
+    }
+
+    /// Waits for every delivery report; all must be good.
+    fn all_delivered(&self, around: &Surroundings<'_>, sent: &[Aside], watch: &Stopwatch) -> Result<(), Trouble> {
+        loop {
+            self.producer.poll(Duration::ZERO);
+            let failed = self.producer.context().failed();
+            let refused = failed.iter().find(|(_, code)| classify(*code) == Class::Record);
+            if let Some((index, code)) = refused {
+                let others = self.producer.context().delivered();
+                return Err(match sent.get(*index) {
+                    Some(at) => Trouble::Refused { at: *at, code: *code, others },
+                    None => self.broker("sending the cursor", &KafkaError::MessageProduction(*code)),
+                });
+            }
+            let worst = failed.iter().find(|(_, code)| !matches!(code, Code::PurgeQueue | Code::PurgeInflight));
+            if let Some((_, code)) = worst.or(failed.first()) {
+                return Err(self.broker("sending", &KafkaError::MessageProduction(*code)));
+            }
+            if let Some((code, text)) = self.producer.client().fatal_error() {
+                return Err(Trouble::Broker(Fault { class: classify(code), text }));
+            }
+            if self.producer.in_flight_count() == 0 {
+                return Ok(());
+            }
+            self.wait_a_little(around, watch)?;
+        }
+    }
+
+    fn commit(&self, around: &Surroundings<'_>, watch: &Stopwatch) -> Result<(), Trouble> {
+        loop {
+            let error = match self.producer.commit_transaction(SLICE) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            (around.waiting)(self.producer.context().take_last());
+            let again = match &error {
+                KafkaError::Transaction(e) => e.is_retriable() || e.code() == Code::OperationTimedOut,
+                KafkaError::Flush(code) => *code == Code::OperationTimedOut,
+                _ => false,
+            };
+            if !again || Self::time_left(around, watch).is_zero() {
+                return Err(self.broker("committing", &error));
+            }
+            if (around.stopped)() {
+                return Err(Trouble::Stopped);
+            }
+        }
+    }
+}
+
+/// A client that only says "timed out" often told the reason through its callback.
+fn blame(trouble: Trouble, watch: &Watch) -> Trouble {
+    match (trouble, watch.take_last()) {
+        (Trouble::Broker(fault), Some(last)) if fault.class == Class::Transport => {
+            Trouble::Broker(Fault { class: last.class, text: format!("{}; {}", fault.text, last.text) })
+        }
+        (trouble, _) => trouble,
+    }
+}
+
+fn init(producer: &BaseProducer<Watch>, around: &Surroundings<'_>) -> Result<(), Trouble> {
+    let watch = Stopwatch::start();
+    loop {
+        let result = producer.init_transactions(SLICE);
+        producer.poll(Duration::ZERO);
+        let error = match result {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        let again = match &error {
+            KafkaError::Transaction(e) => e.is_retriable() || e.code() == Code::OperationTimedOut,
+            _ => false,
+        };
+        if (around.stopped)() {
+            return Err(Trouble::Stopped);
+        }
+        if !again || watch.elapsed() > Duration::from_secs(15) {
+            let fault = Trouble::Broker(Fault::new("introducing the producer", &error));
+            return Err(blame(fault, producer.context()));
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! A real Apache Kafka for tests: one KRaft broker on loopback, its jars fetched once by Maven.
+//!
+//! Where there is no `java` or `mvn` a test says "not run" and passes, unless
+//! `NIGHTJAR_REQUIRE_KAFKA=1`, which makes it fail.
+#![allow(dead_code, reason = "each test uses its part")]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nightjar::service::clock::Stopwatch;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Headers, Message};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+/// A broker in a folder of its own; killed when dropped.
+pub struct Kafka {
+    folder: tempfile::TempDir,
+    jars: PathBuf,
+    port: u16,
+    child: Child,
+}
+
+fn cache() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
+    std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("nightjar/kafka")
+}
+
+/// Kafka's jars, fetched where they are not there yet; tests in several processes take turns.
+fn jars() -> Result<PathBuf, String> {
+    let cache = cache();
+    let lib = cache.join("lib");
+    fs::create_dir_all(&cache).map_err(|e| e.to_string())?;
+    let lock = File::create(cache.join("lock")).map_err(|e| e.to_string())?;
+    let _turn = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusive).map_err(|(_, e)| e.to_string())?;
+    if cache.join("complete").exists() {
+        return Ok(lib);
+    }
+    let pom = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/kafka/pom.xml");
+    let status = Command::new("mvn")
+        .args(["-q", "-B", "-f"])
+        .arg(pom)
+        .arg("dependency:copy-dependencies")
+        .arg(format!("-DoutputDirectory={}", lib.display()))
+        .stdout(Stdio::null())
+        .status()
+        .map_err(|e| format!("mvn: {e}"))?;
+    if !status.success() {
+        return Err(format!("mvn ended with {status}"));
+    }
+    fs::write(cache.join("complete"), "").map_err(|e| e.to_string())?;
+    Ok(lib)
+}
+
+/// Ports that nobody uses now.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|l| l.local_addr().unwrap().port())
+}
+
+impl Kafka {
+    /// Starts a broker, or says why this test does not run.
+    pub fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// As [`Kafka::start`], with further lines for `server.properties`.
+    pub fn start_with(lines: &[&str]) -> Option<Self> {
+        match Self::try_start(lines) {
+            Ok(kafka) => Some(kafka),
+            Err(why) if std::env::var_os("NIGHTJAR_REQUIRE_KAFKA").is_some_and(|v| v == "1") => {
+                panic!("no Apache Kafka to test with: {why}")
+            }
+            Err(why) => {
+                println!("not run: no Apache Kafka to test with: {why}");
+                None
+            }
+        }
+    }
+
+    fn try_start(lines: &[&str]) -> Result<Self, String> {
+        Command::new("java").arg("-version").stderr(Stdio::null()).status().map_err(|e| format!("java: {e}"))?;
+        let jars = jars()?;
+        let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let [port, controller] = free_ports();
+        let properties = format!(
+            "process.roles=broker,controller\nnode.id=1\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+             controller.listener.names=CONTROLLER\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
+             log.dirs={}\nnum.partitions=1\nauto.create.topics.enable=false\n\
+             offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
+             transaction.state.log.min.isr=1\ngroup.initial.rebalance.delay.ms=0\n\
+             offsets.topic.num.partitions=4\ntransaction.state.log.num.partitions=4\n{}\n",
+            folder.path().join("log").display(),
+            lines.join("\n")
+        );
+        fs::write(folder.path().join("server.properties"), properties).map_err(|e| e.to_string())?;
+        let format = Command::new("java")
+            .arg("-cp")
+            .arg(format!("{}/*", jars.display()))
+            .args(["kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"])
+            .arg(folder.path().join("server.properties"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .map_err(|e| e.to_string())?;
+        if !format.success() {
+            return Err(format!("formatting Kafka's storage ended with {format}"));
+        }
+        let child = run(&jars, folder.path()).map_err(|e| e.to_string())?;
+        let kafka = Self { folder, jars, port, child };
+        kafka.wait_until_up();
+        Ok(kafka)
+    }
+
+    /// Where clients find it.
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    fn wait_until_up(&self) {
+        let watch = Stopwatch::start();
+        let asker = self.consumer(true);
+        while asker.fetch_metadata(None, Duration::from_secs(2)).is_err() {
+            assert!(watch.seconds() < 120.0, "Kafka does not answer; see {}", self.folder.path().display());
+        }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+
+    /// Stops it in its tracks, connections open.
+    pub fn freeze(&self) {
+        kill(self.pid(), Signal::SIGSTOP).unwrap();
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        kill(self.pid(), Signal::SIGCONT).unwrap();
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again with what is on its disk.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.child = run(&self.jars, self.folder.path()).unwrap();
+        self.wait_until_up();
+    }
+
+    /// A consumer for this broker.
+    pub fn consumer(&self, committed: bool) -> BaseConsumer {
+        ClientConfig::new()
+            .set("bootstrap.servers", self.bootstrap())
+            .set("group.id", "oracle")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("isolation.level", if committed { "read_committed" } else { "read_uncommitted" })
+            .set_log_level(rdkafka::config::RDKafkaLogLevel::Emerg)
+            .create()
+            .unwrap()
+    }
+
+    /// Everything in the topics that begin with `prefix`, committed or not, to the end.
+    pub fn read_all(&self, prefix: &str, committed: bool) -> Vec<Record> {
+        let consumer = self.consumer(committed);
+        let metadata = consumer.fetch_metadata(None, Duration::from_secs(20)).unwrap();
+        let mut assignment = TopicPartitionList::new();
+        let mut open = BTreeMap::new();
+        for topic in metadata.topics().iter().filter(|t| t.name().starts_with(prefix)) {
+            for partition in topic.partitions() {
+                assignment.add_partition_offset(topic.name(), partition.id(), Offset::Beginning).unwrap();
+            }
+            open.insert(topic.name().to_owned(), topic.partitions().len());
+        }
+        let mut left: usize = open.values().sum();
+        consumer.assign(&assignment).unwrap();
+        let mut records = Vec::new();
+        let watch = Stopwatch::start();
+        while left > 0 {
+            assert!(watch.seconds() < 300.0, "reading back takes too long");
+            match consumer.poll(Duration::from_millis(500)) {
+                None => {}
+                Some(Err(KafkaError::PartitionEOF(_))) => left -= 1,
+                Some(Err(error)) => panic!("reading back: {error}"),
+                Some(Ok(message)) => records.push(Record {
+                    topic: message.topic().into(),
+                    partition: message.partition(),
+                    key: message.key().unwrap_or_default().to_vec(),
+                    headers: message.headers().map_or(Vec::new(), |headers| {
+                        let text = |v: Option<&[u8]>| String::from_utf8(v.unwrap_or_default().to_vec()).unwrap();
+                        headers.iter().map(|h| (h.key.to_owned(), text(h.value))).collect()
+                    }),
+                    payload: message.payload().unwrap_or_default().to_vec(),
+                }),
+            }
+        }
+        records
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        self.thaw();
+        self.kill();
+    }
+}
+
+/// A record read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Key.
+    pub key: Vec<u8>,
+    /// Headers, values as text.
+    pub headers: Vec<(String, String)>,
+    /// Payload.
+    pub payload: Vec<u8>,
+}
+
+fn run(jars: &Path, folder: &Path) -> std::io::Result<Child> {
+    let log = File::options().create(true).append(true).open(folder.join("broker.log"))?;
+    Command::new("java")
+        .args(["-Xmx384m", "-Xshare:auto", "-cp"])
+        .arg(format!("{}/*", jars.display()))
+        .arg("kafka.Kafka")
+        .arg(folder.join("server.properties"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+}
