@@ -308,12 +308,18 @@ fn scale_to_science(template: &mut Array2<f32>, variance: &mut Array2<f32>, regi
     let ln_ratio = &registration.ln_flux_ratio;
     let rows = template.axis_iter_mut(Axis(0)).into_par_iter().zip(variance.axis_iter_mut(Axis(0))).enumerate();
     rows.for_each(|(y, (mut pixels, mut variance))| {
+        // Smooth over thousands of pixels: exact every STEP columns, linear between.
+        const STEP: usize = 32;
         let at = |x: usize| ln_ratio.value(x as f64, y as f64)[0].exp() as f32;
-        let constant = (ln_ratio.degree() == 0).then(|| at(0));
+        let (mut factor, mut slope) = (at(0), 0.0);
         for (x, (pixel, variance)) in pixels.iter_mut().zip(variance.iter_mut()).enumerate() {
-            let factor = constant.unwrap_or_else(|| at(x));
+            if x % STEP == 0 && ln_ratio.degree() > 0 {
+                factor = at(x);
+                slope = (at(x + STEP) - factor) / STEP as f32;
+            }
             *pixel *= factor;
             *variance *= factor * factor;
+            factor += slope;
         }
     });
 }
