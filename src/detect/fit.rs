@@ -39,10 +39,14 @@ pub struct Fit {
     pub flux: f64,
     /// Its error.
     pub flux_err: f64,
+    /// Its error by photon statistics alone.
+    pub photon_err: f64,
     /// Error of a coordinate, pixels.
     pub position_err: f64,
     /// Chi² a degree of freedom within 5 px.
     pub chi: f64,
+    /// Pixels of the fit.
+    pub pixels: usize,
     /// Chi² a pixel within 2.5 px, and the number of pixels.
     pub core_chi: f64,
     /// Pixels of the core.
@@ -136,7 +140,7 @@ pub fn fit(difference: &Difference, place: &Place, x: f64, y: f64, flux: f64) ->
     pixels.for_each(|i, value, weight| numerator += weight * f64::from(profile[i]) * value);
     flux = numerator / normal[(0, 0)];
     let formal = normal[(0, 0)].powf(-0.5);
-    let flux_err = place.flux_error(difference, &pixels, &profile, normal[(0, 0)]);
+    let (flux_err, photon_err) = place.flux_error(difference, &pixels, &profile, normal[(0, 0)]);
     let (mut chi2, mut core, mut count, mut core_pixels) = (0.0, 0.0, 0, 0);
     let (mut on_masked, mut all) = (0.0, 0.0);
     for i in 0..SIDE * SIDE {
@@ -161,8 +165,10 @@ pub fn fit(difference: &Difference, place: &Place, x: f64, y: f64, flux: f64) ->
         y: row as f64 + dy,
         flux,
         flux_err,
-        position_err: (0.5 * (inverse[(1, 1)] + inverse[(2, 2)])).sqrt() * (flux_err / formal).max(1.0),
+        photon_err,
+        position_err: (0.5 * (inverse[(1, 1)] + inverse[(2, 2)])).sqrt() * (photon_err / formal).max(1.0),
         chi: chi2 / f64::from((count - 3).max(1)),
+        pixels: count as usize,
         core_chi: core / f64::from(core_pixels.max(1)),
         core_pixels: core_pixels as usize,
         masked: on_masked / all.max(1e-30),
@@ -231,8 +237,9 @@ impl Pixels {
 }
 
 impl Place {
-    /// Error of the flux: both images' variances through the functional that the fit is.
-    fn flux_error(&self, difference: &Difference, pixels: &Pixels, profile: &[f32], curvature: f64) -> f64 {
+    /// Error of the flux, and its part by photon statistics: both images' variances through the functional
+    /// that the fit is.
+    fn flux_error(&self, difference: &Difference, pixels: &Pixels, profile: &[f32], curvature: f64) -> (f64, f64) {
         let functional: Vec<f32> =
             (0..SIDE * SIDE).map(|i| (pixels.weights[i] * f64::from(profile[i]) / curvature) as f32).collect();
         let (mut variance, mut share) = (0.0, 0.0);
@@ -256,7 +263,8 @@ impl Place {
         }
         let scale = difference.scale.clamp(0.5, 2.0);
         let registration = difference.registration.excess_px * share.abs() / self.psf.moffat.fwhm();
-        (scale * scale * variance + (difference.bright_star_floor * share).powi(2) + registration.powi(2)).sqrt()
+        let photon = scale * variance.sqrt();
+        (photon.hypot(difference.bright_star_floor * share).hypot(registration), photon)
     }
 }
 

@@ -365,7 +365,7 @@ impl Measure<'_> {
             sky: f64::from(difference.science.background().level_at(fit.x, fit.y)),
             edge_distance: rules::edge_distance(fit.x, fit.y, width, height),
             rb: real_bogus(&fit, &shape, peak.snr),
-            trail_px: 0.0,
+            trail_px: trail_length(difference, &fit, &shape),
             difference_snr: peak_over_rms(&cutouts.difference),
             science_snr: peak_over_rms(&cutouts.science),
             neighbour: self.neighbours.of(rx, ry),
@@ -373,6 +373,15 @@ impl Measure<'_> {
             cutouts: rejected.is_none().then_some(cutouts),
             rejected,
         })
+    }
+}
+
+/// Length of a mover's trail, pixels, 0 for a point: a line of length L adds L²/12 to the variance along it.
+fn trail_length(difference: &Difference, fit: &fit::Fit, shape: &shape::Shape) -> f64 {
+    if rules::is_trail(difference, fit, shape) {
+        (12.0 * (shape.a * shape.a - shape.b * shape.b)).max(0.0).sqrt()
+    } else {
+        0.0
     }
 }
 

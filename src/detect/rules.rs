@@ -18,6 +18,12 @@ const MASKED_SHARE: f64 = 0.1;
 const FILL_DISTANCE: isize = 3;
 /// An opposite lobe of this part of the peak makes a dipole.
 const DIPOLE: f64 = 0.35;
+/// A trail's axes differ by this factor at least.
+const TRAIL_ELONGATION: f64 = 1.3;
+/// Its major axis exceeds the PSF's by this factor at least.
+const TRAIL_LENGTH: f64 = 1.25;
+/// The reference is empty where it lies below this many noises of a pixel.
+const EMPTY: f32 = 5.0;
 /// Connected pixels of the 3×3 that a source has at least.
 const CONNECTED: usize = 3;
 
@@ -38,9 +44,12 @@ pub fn judge(difference: &Difference, peak: &Peak, fit: &Fit, shape: &Shape, thr
         return Some(Rule::Small);
     }
     let snr = peak.snr;
-    let pixels = fit.core_pixels.max(1) as f64;
-    let limit = 1.3 + 5.0 * (2.0 / pixels).sqrt() + 0.01 * snr * snr;
-    if fit.core_chi > limit {
+    let photon_snr = (fit.flux / fit.photon_err.max(f64::MIN_POSITIVE)).abs().max(snr);
+    let limit = |pixels: usize| 1.3 + 5.0 * (2.0 / pixels.max(1) as f64).sqrt() + 0.005 * photon_snr * photon_snr;
+    if fit.core_chi > limit(fit.core_pixels) || fit.chi > limit(fit.pixels) {
+        if is_trail(difference, fit, shape) {
+            return None;
+        }
         // Sharper than the PSF, or merely not of its shape.
         return Some(if shape.fwhm < difference.registration.psf_science.fwhm_at(fit.x, fit.y) {
             Rule::CosmicRay
@@ -48,7 +57,7 @@ pub fn judge(difference: &Difference, peak: &Peak, fit: &Fit, shape: &Shape, thr
             Rule::Shape
         });
     }
-    if shape.opposite > DIPOLE && shape.opposite * snr > 3.5 {
+    if shape.opposite > DIPOLE && shape.opposite * snr > 4.5 {
         return Some(Rule::Dipole);
     }
     let flux_snr = fit.flux.abs() / fit.flux_err.max(f64::MIN_POSITIVE);
@@ -56,6 +65,18 @@ pub fn judge(difference: &Difference, peak: &Peak, fit: &Fit, shape: &Shape, thr
         return Some(Rule::Faint);
     }
     None
+}
+
+/// A mover: longer than the PSF in one direction, as broad as it in the other, on sky that is empty in the
+/// reference. Residuals of bright stars are as long, but sit on their stars.
+pub fn is_trail(difference: &Difference, fit: &Fit, shape: &Shape) -> bool {
+    let psf = difference.registration.psf_science.fwhm_at(fit.x, fit.y) / 2.3548;
+    let long = shape.a > TRAIL_ELONGATION * shape.b && shape.a > TRAIL_LENGTH * psf;
+    let broad = (0.7 * psf..1.6 * psf).contains(&shape.b);
+    let (x, y) = (fit.x.round().max(0.0) as usize, fit.y.round().max(0.0) as usize);
+    let noise = difference.pixel_noise.at(x, y);
+    let empty = difference.template.pixels.get([y, x]).is_some_and(|v| v.abs() < EMPTY * noise);
+    long && broad && empty && fit.flux > 0.0 && shape.opposite < DIPOLE
 }
 
 /// Distance of a pixel position to the nearest edge of the image, pixels.

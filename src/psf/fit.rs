@@ -245,7 +245,7 @@ impl<'a> State<'a> {
                 let gain = chi2 - new_chi2;
                 (self.shape, self.locals, shares, chi2) = (shape, locals, new_shares, new_chi2);
                 damping = (damping * 0.1).max(1e-9);
-                if gain < 1e-5 * chi2 {
+                if gain < 1e-4 * chi2 {
                     return;
                 }
             } else {
@@ -382,12 +382,12 @@ fn share(moffat: &Moffat, stamp: &StarStamp, local: &Local) -> Option<Share> {
     })
 }
 
-/// Flux, position and background of one star with a fixed profile, four Gauss–Newton steps.
+/// Flux, position and background of one star with a fixed profile, by Gauss–Newton steps.
 fn fit_star(psf: &LocalPsf, stamp: &StarStamp) -> FittedStar {
     let half = stamp.pixels.nrows() / 2;
     let mut local = Local { flux: 1.0, x: stamp.centre.0, y: stamp.centre.1, background: 0.0 };
     let (mut covariance, mut chi2, mut count, mut width) = (Matrix4::<f64>::zeros(), 0.0, 0usize, 0.0);
-    for step in 0..5 {
+    for step in 0..4 {
         let (dx, dy) = (local.x - stamp.middle.0 as f64, local.y - stamp.middle.1 as f64);
         let centre = psf.stamp(dx, dy, half);
         let h = 0.05;

@@ -17,7 +17,9 @@ const VOTE_RADIUS: f64 = 5.0;
 /// Pixel scales science over reference that the triangles allow.
 const SCALES: std::ops::RangeInclusive<f64> = 0.9..=1.1;
 /// Stars whose PSF centroids and fluxes are measured.
-const MOST_MEASURED: usize = 400;
+const MOST_MEASURED: usize = 300;
+/// Stars of the first PSF model, which only takes the neighbours of the others away.
+const ROUGH_STARS: usize = 60;
 /// Floor of a centroid's error, pixels: what the models themselves are good for.
 const CENTROID_FLOOR: f64 = 0.003;
 /// Matches needed for each coefficient of the map.
@@ -43,8 +45,9 @@ pub(super) fn measure_psf(
 ) -> Option<Measured> {
     let (height, width) = frame.pixels().shape();
     let field = Field::new(width, height);
-    let first: Vec<_> = psf_stars::cut(frame, list, psf_stars, None).into_iter().flatten().collect();
-    let rough = fit(field, &first, list.fwhm, 2)?;
+    let few = &psf_stars[..psf_stars.len().min(ROUGH_STARS)];
+    let first: Vec<_> = psf_stars::cut(frame, list, few, None).into_iter().flatten().collect();
+    let rough = fit(field, &first, list.fwhm, 1)?;
     // With a model in hand the neighbours can be taken away.
     let second: Vec<_> = psf_stars::cut(frame, list, psf_stars, Some(&rough.model)).into_iter().flatten().collect();
     let fitted = fit(field, &second, list.fwhm, 2)?;
@@ -81,7 +84,7 @@ pub(super) struct MapFit {
 /// Fits the map to the matched stars, leaving out those that disagree.
 pub(super) fn fit_map(shape: (usize, usize), stars: &[MatchedStar]) -> Result<MapFit, RegisterError> {
     let domain = Domain::of_image(shape.1, shape.0);
-    let mut used: Vec<bool> = vec![true; stars.len()];
+    let mut used: Vec<bool> = consensus(domain, stars);
     let mut fitted: Option<(Map, bool)> = None;
     for _ in 0..6 {
         let kept: Vec<&MatchedStar> = stars.iter().zip(&used).filter(|(_, u)| **u).map(|(s, _)| s).collect();
@@ -107,6 +110,35 @@ pub(super) fn fit_map(shape: (usize, usize), stars: &[MatchedStar]) -> Result<Ma
     }
     let used = used.iter().filter(|u| **u).count();
     Ok(MapFit { map, rms_px, excess_px, used, shift_and_rotation_only })
+}
+
+/// In a sparse field galaxies and blends are many among the matches: start from the largest set that agrees with
+/// a rigid motion through two of its stars. A rich field starts from all.
+fn consensus(domain: Domain, stars: &[MatchedStar]) -> Vec<bool> {
+    const SPARSE: usize = 40;
+    const TOLERANCE: f64 = 0.35;
+    let all = vec![true; stars.len()];
+    if stars.len() > SPARSE || stars.len() < 4 {
+        return all;
+    }
+    let mut best: (f64, Vec<bool>) = (0.0, all);
+    for first in 0..stars.len() {
+        for second in 0..first {
+            let pair = [&stars[first], &stars[second]];
+            if (pair[0].x - pair[1].x).hypot(pair[0].y - pair[1].y) < 20.0 {
+                continue;
+            }
+            let Some(map) = shift_and_rotation(domain, &pair) else { continue };
+            let agree: Vec<bool> =
+                stars.iter().map(|s| distance(&map, s) < TOLERANCE.max(3.0 * s.position_err)).collect();
+            // A star counts by how precisely it says so.
+            let score = stars.iter().zip(&agree).filter(|(_, a)| **a).map(|(s, _)| 1.0 / (1.0 + error(s) / 0.05)).sum();
+            if score > best.0 && agree.iter().filter(|a| **a).count() >= 3 {
+                best = (score, agree);
+            }
+        }
+    }
+    best.1
 }
 
 fn error(star: &MatchedStar) -> f64 {

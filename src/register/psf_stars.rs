@@ -13,7 +13,7 @@ use crate::psf::fit::StarStamp;
 const SIGNIFICANCE: [f64; 4] = [60.0, 30.0, 20.0, 12.0];
 /// Enough stars for a model of degree 2 with a residual; spread over the field.
 const ENOUGH: usize = 60;
-const MOST: usize = 240;
+const MOST: usize = 180;
 /// The field is divided into this many cells an axis, each giving its best stars.
 const CELLS: usize = 8;
 
@@ -45,8 +45,8 @@ pub fn choose(list: &StarList, candidates: &[usize], frame: &CalibratedFrame) ->
 /// Bounds of the sizes of stars: the smallest significant locus, since galaxies may outnumber the stars.
 fn locus_of_sizes(list: &StarList, candidates: &[usize]) -> Option<(f64, f64)> {
     let mut sizes: Vec<f64> =
-        candidates.iter().map(|&i| &list.stars[i]).filter(|s| s.snr > 20.0 && s.is_clean()).map(|s| s.size).collect();
-    if sizes.len() < 12 {
+        candidates.iter().map(|&i| &list.stars[i]).filter(|s| s.snr > 15.0 && s.is_clean()).map(|s| s.size).collect();
+    if sizes.len() < 4 {
         return None;
     }
     sizes.sort_by(f64::total_cmp);

@@ -16,6 +16,8 @@ use super::mesh::Mesh;
 pub const PRESELECTION: f32 = 4.5;
 /// Spacing of the places at which kernels are worked out for direct sums, pixels.
 const CELL: usize = 160;
+/// Typical changes of variable stars, as fractions of their fluxes.
+const VARIATIONS: [f64; 4] = [0.01, 0.03, 0.1, 0.3];
 /// Half side of the kernels of the direct sums, pixels: they hold nearly all of the squared kernels.
 const REACH: usize = 12;
 
@@ -127,31 +129,44 @@ impl<'a> Appraiser<'a> {
 
     /// The floor ε with which constant bright stars scatter by 1, from the places of bright stars.
     ///
-    /// Many bright stars of a field may vary, so the lower part of the distribution of |S|/σ decides: its 30 %
-    /// quantile is 0.385 for a normal distribution. With fewer than 15 stars the floor is 0.01.
+    /// Many bright stars of a field may vary: S at a star is drawn from N(0, noise² + ε² A²) where it is constant
+    /// and from a much wider distribution where it is not; ε and the share of constant stars are those of
+    /// the largest likelihood. (A quantile of |S| over noise took every second star's variation for an error.)
+    /// With fewer than 15 stars the floor is 0.01.
     pub fn bright_star_floor(&self, places: &[(usize, usize)]) -> f64 {
         const FEW: usize = 15;
-        const QUANTILE: f64 = 0.30;
-        const NORMAL_QUANTILE: f64 = 0.385;
         let stars: Vec<(f64, Terms)> =
             places.par_iter().map(|&(x, y)| (f64::from(self.score.flux[[y, x]]), self.terms(x, y))).collect();
-        let bright: Vec<&(f64, Terms)> = stars.iter().filter(|(_, t)| t.reference_share > 150.0 * t.noise).collect();
+        let bright: Vec<&(f64, Terms)> = stars.iter().filter(|(_, t)| t.reference_share > 100.0 * t.noise).collect();
         if bright.len() < FEW {
             return 0.01;
         }
-        let quantile = |epsilon: f64| {
-            let mut scores: Vec<f64> =
-                bright.iter().map(|(s, t)| s.abs() / t.noise.hypot(epsilon * t.reference_share)).collect();
-            scores.sort_by(f64::total_cmp);
-            scores[(QUANTILE * scores.len() as f64) as usize]
+        let likelihood = |epsilon: f64| -> f64 {
+            let densities: Vec<(f64, f64)> = bright
+                .iter()
+                .map(|(s, t)| {
+                    let noise = t.noise.hypot(epsilon * t.reference_share);
+                    let varying = VARIATIONS.map(|v| normal(*s, noise.hypot(v * t.reference_share)));
+                    (normal(*s, noise), varying.iter().sum::<f64>() / varying.len() as f64)
+                })
+                .collect();
+            let mut constant = 0.6;
+            for _ in 0..20 {
+                let sum: f64 =
+                    densities.iter().map(|(c, v)| constant * c / (constant * c + (1.0 - constant) * v)).sum();
+                constant = (sum / densities.len() as f64).clamp(0.05, 0.95);
+            }
+            densities.iter().map(|(c, v)| (constant * c + (1.0 - constant) * v).max(f64::MIN_POSITIVE).ln()).sum()
         };
-        let (mut low, mut high) = (0.001, 0.01);
-        for _ in 0..30 {
-            let middle = 0.5 * (low + high);
-            if quantile(middle) > NORMAL_QUANTILE { low = middle } else { high = middle }
-        }
-        high
+        let grid = (0..=24).map(|step| 0.001 * 10f64.powf(f64::from(step) / 24.0));
+        let best = grid.map(|epsilon| (likelihood(epsilon), epsilon)).max_by(|a, b| a.0.total_cmp(&b.0));
+        best.map_or(0.01, |(_, epsilon)| epsilon)
     }
+}
+
+/// The density of a normal distribution of mean 0.
+fn normal(value: f64, sigma: f64) -> f64 {
+    (-0.5 * (value / sigma).powi(2)).exp() / sigma
 }
 
 impl Cell {
