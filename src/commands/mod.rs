@@ -3,6 +3,8 @@
 //! A command's `run` takes its arguments and the checked settings and returns; what goes to another
 //! program it prints on stdout, everything else on stderr.
 
+mod progress;
+
 use crate::settings::{Settings, SettingsError};
 
 /// Why a command did not succeed. The message says what the operator does next.

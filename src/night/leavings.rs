@@ -14,10 +14,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::candidates::{CandidateTable, round};
+use super::compare::Compared;
 use super::outcome::{Outcome, StageSeconds};
 use crate::alert::Alert;
-use crate::detect::Detections;
+use crate::calibrate::mask_header;
 use crate::exposure::ExposureId;
+use crate::fits::{HduOut, Plane, write_fits};
+use crate::subtract::Difference;
 
 /// Everything in the folder that a rehearsal makes.
 const OURS: [&str; 5] = ["candidates.csv", "alerts", "difference", "summary.json", "spool"];
@@ -66,8 +69,8 @@ pub struct ExposureSummary {
 }
 
 impl ExposureSummary {
-    /// What `outcome` says; nothing is acknowledged yet.
-    pub fn of(outcome: &Outcome) -> Self {
+    /// What `outcome` says, with the number of alerts that Kafka has acknowledged.
+    pub fn of(outcome: &Outcome, acknowledged: usize) -> Self {
         let found = outcome.result.as_ref().ok();
         Self {
             exposure: outcome.exposure.id.clone(),
@@ -77,7 +80,7 @@ impl ExposureSummary {
             seconds: outcome.seconds,
             candidates: found.map_or(0, |f| f.candidates),
             alerts: outcome.alerts(),
-            acknowledged: 0,
+            acknowledged,
             seeing_arcsec: found.map(|f| round(f.seeing_arcsec, 3)),
             limit_mag: found.map(|f| round(f.limit_mag, 3)),
             reason: outcome.reason(),
@@ -146,28 +149,36 @@ impl Leavings {
         &self.folder
     }
 
-    /// Where the difference image of an exposure goes.
-    pub fn difference_file(&self, exposure: &ExposureId) -> PathBuf {
-        self.folder.join("difference").join(format!("{exposure}.fits"))
-    }
-
-    /// Adds the candidates and the alerts of an exposure.
+    /// Adds the candidates, the alerts and the difference image of an exposure.
     ///
     /// # Errors
     ///
     /// When they cannot be written.
-    pub fn add(&mut self, detections: &Detections, alerts: &[Alert]) -> Result<(), LeavingsError> {
-        self.candidates.add(detections)?;
+    pub fn add(&mut self, compared: &Compared, alerts: &[Alert]) -> Result<(), LeavingsError> {
+        let exposure = &compared.detections.exposure.id;
+        self.candidates.add(&compared.detections)?;
+        self.add_difference(exposure, &compared.difference)?;
         if alerts.is_empty() {
             return Ok(());
         }
-        let folder = self.folder.join("alerts").join(detections.exposure.id.as_str());
+        let folder = self.folder.join("alerts").join(exposure.as_str());
         std::fs::create_dir_all(&folder).map_err(fault(&folder))?;
         for alert in alerts {
             let path = folder.join(format!("{}.avro", alert.candid));
             std::fs::write(&path, &alert.payload).map_err(fault(&path))?;
         }
         Ok(())
+    }
+
+    fn add_difference(&self, exposure: &ExposureId, difference: &Difference) -> Result<(), LeavingsError> {
+        let (header, mask_header) = (difference.header(), mask_header());
+        let planes = [
+            HduOut { name: "DIFFERENCE", header: &header, plane: Plane::F32(&difference.difference.pixels) },
+            HduOut { name: "SCORE", header: &header, plane: Plane::F32(&difference.score.pixels) },
+            HduOut { name: "MASK", header: &mask_header, plane: Plane::U16(&difference.mask) },
+        ];
+        let path = self.folder.join("difference").join(format!("{exposure}.fits"));
+        write_fits(&path, &planes).map_err(fault(&path))
     }
 
     /// Writes `summary.json`.

@@ -10,6 +10,7 @@ use super::random::{Purpose, normal, poisson, stream, uniform};
 use super::request::{FILTER, FULL_WELL, READ_NOISE, REFERENCE_FRAME, Request, SKY};
 use super::view::{Scene, View};
 use crate::fits::Header;
+use crate::time::Mjd;
 
 /// Sky of an image: electrons a pixel in the middle and its relative slopes and bowl.
 #[derive(Debug, Clone, Copy)]
@@ -98,14 +99,15 @@ pub fn cards(header: &mut Header, exposure_s: f64, date_obs: &str, field: &str) 
     header.set("FILTER", FILTER, "").set("OBJECT", field, "").set("INSTRUME", "nightjar sky", "synthetic");
 }
 
-/// The header of a reference in electrons.
-pub fn reference_header(request: &Request, view: &View, date_obs: &str, field: &str) -> Header {
+/// The header of a reference in electrons, whose exposures were taken over a month from `start` on.
+pub fn reference_header(request: &Request, view: &View, start: Mjd, field: &str) -> Header {
     let mut header = Header::new();
     let depth = request.reference_depth;
-    cards(&mut header, view.exposure_s, date_obs, field);
+    cards(&mut header, view.exposure_s, &start.to_string(), field);
     header.set("IMAGETYP", "reference", "").set("BUNIT", "electron", "").set("GAIN", 1.0, "[e-/unit]");
     header.set("RDNOISE", READ_NOISE * depth.sqrt(), "[e-]").set("SATURATE", 0.97 * FULL_WELL * depth, "[e-]");
     header.set("NCOMBINE", depth.round() as i64, "exposures that are summed");
+    header.set("JDSTART", start.jd(), "first exposure").set("JDEND", start.plus_seconds(30.0 * 86_400.0).jd(), "last");
     header.set("MAGZP", ZERO_POINT + 2.5 * view.throughput.log10(), "[mag] of one electron");
     view.camera.write(&mut header, (0.0, 0.0));
     header

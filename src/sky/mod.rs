@@ -38,7 +38,7 @@ pub enum SkyError {
     /// A FITS file could not be written.
     #[error(transparent)]
     Fits(#[from] FitsError),
-    /// A folder or table could not be written or read.
+    /// A folder or table could not be written.
     #[error("{path}: {reason}; check that the folder exists, is writable and has room", path = path.display())]
     File {
         /// The file or folder.
@@ -46,9 +46,17 @@ pub enum SkyError {
         /// What the system said.
         reason: String,
     },
-    /// What was asked for makes no night.
-    #[error("{0}")]
-    Request(String),
+    /// A table could not be read.
+    #[error(
+        "{path}: {reason}; give the folder that `nightjar sky` wrote, then the one that `simulate` or `difference` wrote",
+        path = path.display()
+    )]
+    Table {
+        /// The table.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
 }
 
 impl SkyError {

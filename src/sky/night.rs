@@ -119,8 +119,8 @@ fn light_name(index: usize) -> String {
 
 fn write_reference(request: &Request, field: &Field, folder: &Path, progress: &dyn Fn(&str)) -> Result<(), SkyError> {
     let name = format!("{}-{FILTER}.fits", field.name);
-    let date_obs = request.midnight.plus_seconds(-90.0 * 86_400.0).to_string();
-    let header = reference_header(request, &field.view, &date_obs, &field.name);
+    let start = request.midnight.plus_seconds(-90.0 * 86_400.0);
+    let header = reference_header(request, &field.view, start, &field.name);
     let plane = Plane::F32(&field.reference.pixels);
     write_fits(&folder.join(&name), &[HduOut { name: "", header: &header, plane }])?;
     progress(&name);

@@ -63,8 +63,8 @@ pub fn write_pair(request: &Request, folder: &Path) -> Result<Truth, SkyError> {
     let error = (request.wcs_error * direction.sin(), request.wcs_error * direction.cos());
     view.camera.write(&mut header, error);
     write_fits(&folder.join("science.fits"), &[HduOut { name: "", header: &header, plane: Plane::F32(&pixels) }])?;
-    let earlier = request.midnight.plus_seconds(-90.0 * 86_400.0).to_string();
-    let header = reference_header(request, &reference_view, &earlier, "field-0");
+    let earlier = request.midnight.plus_seconds(-90.0 * 86_400.0);
+    let header = reference_header(request, &reference_view, earlier, "field-0");
     let plane = Plane::F32(&reference.pixels);
     write_fits(&folder.join("reference.fits"), &[HduOut { name: "", header: &header, plane }])?;
 

@@ -144,7 +144,7 @@ fn write_table<T: Serialize>(path: &Path, lines: &[T]) -> Result<(), SkyError> {
 
 /// Reads a table of lines.
 pub fn read_table<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Vec<T>, SkyError> {
-    let failed = |error: csv::Error| SkyError::file(path, error);
+    let failed = |error: csv::Error| SkyError::Table { path: path.to_owned(), reason: error.to_string() };
     csv::Reader::from_path(path).map_err(failed)?.deserialize().collect::<Result<_, _>>().map_err(failed)
 }
 

@@ -1,0 +1,418 @@
+//! The daemon: camera, journal, pipeline and uplink together, until somebody asks it to stop.
+//!
+//! Three threads beside the uplink's: the camera's side ([`super::intake`]), the pipeline, and this
+//! one, which looks after them once a second. Camera, masters, references and broker are states and
+//! not conditions: each that is missing is said once, with what to do, and frames are kept all the
+//! same.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::intake::{Intake, Waiting};
+use super::keeping::{Held, Keeping, open_history};
+use super::outcome::Outcome;
+use super::queue::FrameQueue;
+use super::science::{Science, ScienceError};
+use super::status::Board;
+use super::{Night, Prepared, belt, values};
+use crate::camera::folder::{FolderCamera, FolderError};
+use crate::camera::journal::{FrameJournal, JournalError};
+use crate::camera::replay::{NightError, Pace, RecordedNight};
+use crate::exposure::ExposureId;
+use crate::history::HistoryError;
+use crate::service::credentials::{self, CredentialError};
+use crate::service::shutdown::{Phase, Request, catch_signals};
+use crate::service::status_file::StatusFile;
+use crate::service::{Hearts, Shutdown, Stopwatch, clock, events, memory, systemd};
+use crate::settings::{CameraKind, Settings};
+use crate::spool::{Spool, SpoolError};
+use crate::time::NightName;
+use crate::uplink::{State, Uplink, UplinkError};
+
+/// Longest time a stage may take for one frame before the watchdog is no longer fed.
+const STAGE_DEADLINE: Duration = Duration::from_secs(120);
+/// How often state is looked at and shown.
+const LOOK: Duration = Duration::from_secs(1);
+/// Pause before something that was missing is looked for again.
+const RETRY: Duration = Duration::from_secs(10);
+/// How long the uplink may go on sending after the pipeline has stopped; below `TimeoutStopSec=`.
+const DRAIN: Duration = Duration::from_secs(30);
+/// How often old frames are looked for, in rounds of [`LOOK`].
+const TRIM_ROUNDS: u64 = 600;
+
+/// Why the daemon could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The spool.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The history.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// The frame journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The Kafka client.
+    #[error(transparent)]
+    Uplink(#[from] UplinkError),
+    /// A secret.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// A camera that this version does not read.
+    #[error("setting camera.kind: \"{0}\" cameras are not read by this version; choose \"folder\" or \"replay\"")]
+    Camera(&'static str),
+    /// Signals or threads.
+    #[error("the system gives no threads or signals: {0}; raise TasksMax= of the unit")]
+    System(#[from] std::io::Error),
+}
+
+impl DaemonError {
+    /// Whether the settings are at fault: starting again does not help.
+    pub fn is_of_the_settings(&self) -> bool {
+        matches!(self, Self::Credential(_) | Self::Camera(_) | Self::Uplink(UplinkError::Settings(_)))
+    }
+}
+
+/// What the threads share.
+struct Daemon {
+    settings: Settings,
+    night: Night,
+    journal: FrameJournal,
+    queue: FrameQueue<Waiting>,
+    board: Board,
+    shutdown: Shutdown,
+    reload: AtomicBool,
+    hearts: Hearts,
+}
+
+/// Runs until a signal asks to stop.
+///
+/// # Errors
+///
+/// When it cannot start; once it runs, nothing ends it but a signal.
+pub fn run(settings: &Settings) -> Result<(), DaemonError> {
+    let camera = match (settings.camera.kind, &settings.camera.folder) {
+        (CameraKind::Folder, Some(folder)) => format!("folder {}", folder.display()),
+        (CameraKind::Replay, Some(folder)) => format!("replay of {}", folder.display()),
+        (CameraKind::Serial, _) => return Err(DaemonError::Camera("serial")),
+        (CameraKind::Sg4, _) => return Err(DaemonError::Camera("sg4")),
+        (_, None) => return Err(DaemonError::Camera("folder or replay without a folder:")),
+    };
+    let (shutdown, hangup) = (Shutdown::new(), Arc::new(AtomicBool::new(false)));
+    let (asked, reload) = (shutdown.clone(), hangup.clone());
+    catch_signals(move |request| match request {
+        Request::Stop => asked.request(),
+        Request::Reload => reload.store(true, Ordering::Relaxed),
+    })?;
+
+    let mut uplink_parameters = values::uplink_values(settings);
+    uplink_parameters.security = values::security(settings, credentials::folder().as_deref())?;
+    let spool = Arc::new(Spool::open(&settings.spool.folder, values::spool_parameters(settings))?);
+    let history = open_history(&settings.history.file)?;
+    let journal = FrameJournal::open(&settings.frames.folder)?;
+    let uplink = Uplink::start(uplink_parameters, spool.clone())?;
+    for finding in spool.findings() {
+        tracing::warn!("{finding}");
+    }
+
+    let days = f64::from(settings.history.days);
+    let code = &settings.observatory.code;
+    let keeping = Keeping::new(history, spool, values::alert_parameters(settings), code, days);
+    let hearts = Hearts::new(STAGE_DEADLINE);
+    let daemon = Arc::new(Daemon {
+        settings: settings.clone(),
+        night: Night::new(Science::empty(settings), keeping, hearts.clone(), None),
+        journal,
+        queue: FrameQueue::default(),
+        board: Board::new(clock::now(), &camera),
+        shutdown: shutdown.clone(),
+        reload: AtomicBool::new(false),
+        hearts,
+    });
+    systemd::ready("ready");
+    systemd::feed_watchdog(daemon.hearts.clone(), shutdown.clone())?;
+    tracing::info!(message_id = events::STARTED, "nightjar {} is ready: {camera}", env!("CARGO_PKG_VERSION"));
+
+    let at_camera = daemon.clone();
+    std::thread::Builder::new().name("camera".into()).spawn(move || at_camera.take_frames())?;
+    let ended = Arc::new(AtomicBool::new(false));
+    let (at_pipeline, ends) = (daemon.clone(), ended.clone());
+    std::thread::Builder::new().name("pipeline".into()).spawn(move || {
+        at_pipeline.process();
+        ends.store(true, Ordering::Release);
+    })?;
+    daemon.look_after(&uplink, &hangup);
+    daemon.stop(uplink, &ended);
+    Ok(())
+}
+
+impl Daemon {
+    /// The camera's thread.
+    fn take_frames(&self) {
+        let fallbacks = values::header_fallbacks(&self.settings);
+        let is_done = |id: &ExposureId| self.is_done(id);
+        let intake = Intake {
+            journal: &self.journal,
+            queue: &self.queue,
+            is_done: &is_done,
+            longitude_deg: self.settings.observatory.longitude_deg,
+            fallbacks: &fallbacks,
+            shutdown: &self.shutdown,
+        };
+        match intake.take_up_undone() {
+            Ok(0) => {}
+            Ok(count) => tracing::info!("{count} frames of the journal are not done and are processed first"),
+            Err(error) => tracing::error!("the frames of the journal cannot be read: {error}"),
+        }
+        let folder = self.settings.camera.folder.clone().unwrap_or_default();
+        let mut away = false;
+        while !self.shutdown.is_requested() {
+            let trouble = match self.settings.camera.kind {
+                CameraKind::Replay => match RecordedNight::read(&folder, intake.longitude_deg, &fallbacks) {
+                    Ok(recorded) => {
+                        intake.play(&recorded.frames, Pace::Times(1.0));
+                        tracing::info!("the recorded night is over; SIGTERM ends the daemon");
+                        return;
+                    }
+                    Err(error @ NightError::Unreadable { .. }) => error.to_string(),
+                    Err(error) => error.to_string(),
+                },
+                _ => match FolderCamera::open(&folder) {
+                    Ok(camera) => {
+                        if away {
+                            tracing::info!(message_id = events::CAMERA_BACK, "{}: is there again", folder.display());
+                        }
+                        self.board.set(|status| status.camera = format!("folder {}", folder.display()));
+                        return intake.watch(camera, self.settings.camera.consume);
+                    }
+                    Err(error @ FolderError::Unreadable { .. }) => error.to_string(),
+                },
+            };
+            if !away {
+                tracing::error!(message_id = events::CAMERA_LOST, "{trouble}");
+                self.board.set(|status| status.camera = trouble.clone());
+            }
+            away = true;
+            self.shutdown.sleep(RETRY);
+        }
+    }
+
+    /// The pipeline's thread.
+    fn process(&self) {
+        if !self.wait_for_masters() {
+            return;
+        }
+        belt::run(&self.queue, &self.shutdown, |waiting| self.prepare(waiting), |prepared| self.finish(prepared));
+    }
+
+    /// Loads masters and references; waits for masters, without which nothing can be calibrated.
+    /// `false` when the process stops before.
+    fn wait_for_masters(&self) -> bool {
+        let mut said = false;
+        loop {
+            match Science::load(&self.settings) {
+                Ok(science) => {
+                    self.night.replace_science(science);
+                    self.board.set(|status| status.held.clear());
+                    return true;
+                }
+                Err(error) if !said => {
+                    tracing::error!(message_id = events::MASTERS_MISSING, "{error}; frames are kept until then");
+                    self.board.set(|status| status.held = error.to_string());
+                    said = true;
+                }
+                Err(_) => {}
+            }
+            if self.shutdown.sleep(RETRY) {
+                return false;
+            }
+        }
+    }
+
+    fn prepare(&self, waiting: Waiting) -> Prepared {
+        if self.reload.swap(false, Ordering::Relaxed) {
+            match Science::load(&self.settings) {
+                Ok(science) => {
+                    self.night.replace_science(science);
+                    tracing::info!("masters and references are read again");
+                }
+                Err(ScienceError(reason)) => tracing::error!("{reason}; those in use stay in use"),
+            }
+        }
+        self.night.prepare(waiting)
+    }
+
+    fn finish(&self, mut prepared: Prepared) -> ControlFlow<()> {
+        match self.night.finish(&mut prepared) {
+            Ok(outcome) => self.say(&outcome),
+            Err(held) => self.hold(prepared, &held),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn say(&self, outcome: &Outcome) {
+        self.board.done(outcome);
+        let status = self.board.now();
+        let exposure = &outcome.exposure;
+        let kind = if outcome.result.is_ok() { events::EXPOSURE_DONE } else { events::EXPOSURE_WITHOUT_ALERTS };
+        tracing::info!(
+            message_id = kind,
+            nightjar_exposure = %exposure.id,
+            nightjar_field = %exposure.field,
+            nightjar_filter = %exposure.filter,
+            nightjar_alerts = outcome.alerts(),
+            nightjar_seconds = outcome.seconds.total(),
+            nightjar_spool_seq = outcome.result.as_ref().ok().and_then(|found| found.sequence),
+            "{outcome}, spool {} behind, uplink {}{}",
+            status.spool_exposures,
+            status.uplink,
+            match self.queue.len() {
+                0 => String::new(),
+                waiting => format!(", {waiting} frames wait"),
+            }
+        );
+    }
+
+    /// Something outside the exposure is in its way: it waits, on disk, and is tried again.
+    fn hold(&self, prepared: Prepared, held: &Held) {
+        let exposure = &prepared.waiting.exposure;
+        let reason = held.to_string();
+        if self.board.now().held != reason {
+            tracing::error!(
+                message_id = events::EXPOSURE_WAITS,
+                nightjar_exposure = %exposure.id,
+                "exposure {} waits in the frame journal: {reason}",
+                exposure.id
+            );
+        }
+        self.board.set(|status| status.held = reason.clone());
+        if let Err(error) = self.night.keeping().defer(exposure, &reason) {
+            tracing::debug!("the ledger does not take it either: {error}");
+        }
+        self.queue.put_back(prepared.waiting);
+        self.shutdown.sleep(RETRY);
+    }
+
+    fn is_done(&self, exposure: &ExposureId) -> bool {
+        // An unreadable ledger means that a frame is processed again: the spool knows the twin.
+        self.night.keeping().is_done(exposure).unwrap_or(false)
+    }
+
+    /// The main thread: shows the state, holds alerts while the clock is wrong, keeps the journal
+    /// small, backs the history up.
+    fn look_after(&self, uplink: &Uplink, hangup: &AtomicBool) {
+        let mut file = StatusFile::new(&self.settings.service.status_file);
+        let mut rounds: u64 = 0;
+        let mut clock_wrong = false;
+        let mut night = self.tonight();
+        loop {
+            if hangup.swap(false, Ordering::Relaxed) {
+                tracing::info!("asked to reload: masters and references are read again; other settings need a restart");
+                self.reload.store(true, Ordering::Relaxed);
+            }
+            self.look_at_clock(uplink, &mut clock_wrong);
+            self.look_at_uplink(uplink);
+            let status = self.board.now();
+            systemd::status(&status.line());
+            file.write(&status);
+            if rounds.is_multiple_of(TRIM_ROUNDS) {
+                self.trim();
+            }
+            if self.tonight() != night {
+                night = self.tonight();
+                if let Err(error) = self.night.keeping().back_up() {
+                    tracing::error!("the history could not be backed up: {error}");
+                }
+            }
+            rounds += 1;
+            if self.shutdown.sleep(LOOK) {
+                return;
+            }
+        }
+    }
+
+    fn look_at_clock(&self, uplink: &Uplink, wrong: &mut bool) {
+        let synchronised = clock::synchronised();
+        self.board.set(|status| status.clock_synchronised = synchronised);
+        let now_wrong = synchronised == Some(false) && self.settings.service.require_synchronised_clock;
+        if now_wrong == *wrong {
+            return;
+        }
+        *wrong = now_wrong;
+        if now_wrong {
+            tracing::warn!(
+                message_id = events::CLOCK_UNSYNCHRONISED,
+                "the clock is not synchronised: alerts are held in the spool; start chrony or systemd-timesyncd \
+                 (`timedatectl`), or set [service] require_synchronised_clock = false"
+            );
+            uplink.hold(Some("the clock is not synchronised".into()));
+        } else {
+            tracing::info!("the clock is synchronised: alerts go out");
+            uplink.hold(None);
+        }
+    }
+
+    fn look_at_uplink(&self, uplink: &Uplink) {
+        let now = uplink.status();
+        let word = match now.state {
+            State::Connecting => "connecting",
+            State::Connected => "ok",
+            State::Away => "away",
+            State::Held => "held",
+            State::Stopped => "stopped",
+        };
+        self.board.set(|status| {
+            status.updated = clock::now().to_string();
+            status.frames_waiting = self.queue.len() as u64;
+            status.spool_exposures = now.behind_exposures;
+            status.spool_alerts = now.behind_alerts;
+            status.spool_bytes = now.behind_bytes;
+            status.dead = now.refused;
+            status.uplink = word.to_owned();
+            status.peak_rss_mb = memory::peak_rss_mb();
+        });
+    }
+
+    fn trim(&self) {
+        let keep = self.settings.frames.keep_nights;
+        match self.journal.trim(self.tonight(), keep, |id| self.is_done(id)) {
+            Ok(0) => {}
+            Ok(count) => tracing::info!("{count} frames that were done more than {keep} nights ago are removed"),
+            Err(error) => tracing::error!("{error}"),
+        }
+    }
+
+    fn tonight(&self) -> NightName {
+        NightName::of(clock::now(), self.settings.observatory.longitude_deg)
+    }
+
+    /// The one way to the end: the exposure in hand, then what the uplink can send, each no longer
+    /// than it may; a second request cuts both short.
+    fn stop(&self, uplink: Uplink, ended: &AtomicBool) {
+        systemd::stopping("finishing the exposure in hand");
+        self.board.set(|status| status.state = "stopping".into());
+        while !ended.load(Ordering::Acquire) && !self.shutdown.wait_for(Phase::AtOnce, Duration::from_millis(50)) {}
+        let since = Stopwatch::start();
+        let sending = |uplink: &Uplink| matches!(uplink.status().state, State::Connected);
+        while sending(&uplink)
+            && since.elapsed() < DRAIN
+            && !uplink.drain(Duration::from_millis(200))
+            && self.shutdown.phase() < Phase::AtOnce
+        {}
+        uplink.stop(Duration::ZERO);
+        self.look_at_end();
+    }
+
+    fn look_at_end(&self) {
+        let waiting = self.queue.len();
+        let spool = self.night.keeping().spool().status();
+        StatusFile::new(&self.settings.service.status_file).write(&self.board.now());
+        tracing::info!(
+            message_id = events::STOPPED,
+            "nightjar has stopped: {waiting} frames wait in the frame journal, {} alerts in the spool",
+            spool.waiting_alerts
+        );
+    }
+}

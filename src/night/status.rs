@@ -1,0 +1,132 @@
+//! The state of the night, as `nightjar status`, systemd's STATUS line and the status file show it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::outcome::Outcome;
+use crate::time::Mjd;
+
+/// The whole state; `/run/nightjar/status.json`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// When the daemon started, UTC.
+    pub started: String,
+    /// When this was written, UTC; older than a few seconds means that the daemon does not run.
+    pub updated: String,
+    /// "ready" or "stopping".
+    pub state: String,
+    /// What frames come from, and what is the matter with it.
+    pub camera: String,
+    /// Exposures that are done since the start.
+    pub exposures: u64,
+    /// Those of them that made alerts.
+    pub exposures_with_alerts: u64,
+    /// Frames in the journal that wait for the pipeline.
+    pub frames_waiting: u64,
+    /// Why the frame in hand cannot be finished; empty when it can.
+    pub held: String,
+    /// Candidates since the start.
+    pub candidates: u64,
+    /// Alerts since the start that are durable.
+    pub alerts: u64,
+    /// The last exposure's line.
+    pub last: String,
+    /// Exposures in the spool that Kafka has not got.
+    pub spool_exposures: u64,
+    /// Alerts in the spool that Kafka has not got.
+    pub spool_alerts: u64,
+    /// Their size, bytes.
+    pub spool_bytes: u64,
+    /// Alerts that the broker refused for ever, in `dead/`.
+    pub dead: u64,
+    /// State of the uplink, a word and what is the matter.
+    pub uplink: String,
+    /// Whether the kernel says that its clock is synchronised; absent where it does not say.
+    pub clock_synchronised: Option<bool>,
+    /// Largest resident memory, MB.
+    pub peak_rss_mb: Option<f64>,
+}
+
+impl Status {
+    /// The line for `systemctl status`: `exposure 20261124-031522 · 812 candidates · spool 0 · uplink ok`.
+    pub fn line(&self) -> String {
+        let exposure = self.last.split(':').next().filter(|text| !text.is_empty()).unwrap_or("no exposure yet");
+        let mut line =
+            format!("{exposure} · {} alerts · spool {} · uplink {}", self.alerts, self.spool_exposures, self.uplink);
+        if self.frames_waiting > 0 {
+            line += &format!(" · {} frames wait", self.frames_waiting);
+        }
+        if !self.held.is_empty() {
+            line += &format!(" · {}", self.held);
+        }
+        line
+    }
+}
+
+/// The state while it changes; the pipeline writes, the main thread reads.
+#[derive(Debug, Default)]
+pub struct Board(Mutex<Status>);
+
+impl Board {
+    /// A board of a daemon that started at `started`.
+    pub fn new(started: Mjd, camera: &str) -> Self {
+        Self(Mutex::new(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: started.to_string(),
+            state: "ready".into(),
+            camera: camera.to_owned(),
+            ..Status::default()
+        }))
+    }
+
+    /// An exposure is done.
+    pub fn done(&self, outcome: &Outcome) {
+        let mut status = self.status();
+        status.exposures += 1;
+        status.exposures_with_alerts += u64::from(outcome.alerts() > 0);
+        status.candidates += outcome.result.as_ref().map_or(0, |found| found.candidates as u64);
+        status.alerts += outcome.alerts() as u64;
+        status.last = outcome.to_string();
+        status.held.clear();
+    }
+
+    /// Changes something.
+    pub fn set(&self, change: impl FnOnce(&mut Status)) {
+        change(&mut self.status());
+    }
+
+    /// The state now.
+    pub fn now(&self) -> Status {
+        self.status().clone()
+    }
+
+    fn status(&self) -> MutexGuard<'_, Status> {
+        // Each field is whole whatever a thread died of.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::night::outcome::tests::outcome;
+
+    #[test]
+    fn the_line_for_systemctl_can_be_read_by_a_person() {
+        let board = Board::new(Mjd(60_000.0), "folder /data/camera");
+        board.set(|status| status.uplink = "ok".into());
+        assert_eq!(board.now().line(), "no exposure yet · 0 alerts · spool 0 · uplink ok");
+        board.done(&outcome());
+        board.set(|status| status.frames_waiting = 3);
+        assert_eq!(
+            board.now().line(),
+            "exposure 20261123-041200 field 512 r · 796 alerts · spool 0 · uplink ok · 3 frames wait"
+        );
+        let text = serde_json::to_string(&board.now()).unwrap();
+        assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), board.now());
+    }
+}

@@ -1,0 +1,95 @@
+//! From the settings to the values that the stages get: the one place where both are named.
+
+use std::path::Path;
+
+use super::fallbacks::Fallbacks;
+use crate::alert::{AlertParameters, Profile};
+use crate::camera::HeaderFallbacks;
+use crate::service::credentials::{self, CredentialError};
+use crate::settings::{self, Settings};
+use crate::spool::{Order, SpoolParameters};
+use crate::uplink::{Delivery, Security, TlsParameters, TopicParameters, UplinkParameters};
+
+/// Version of the score from shape and context that fills `rb`.
+const REAL_BOGUS_VERSION: &str = "shape-1";
+
+/// For headers that lack something. The settings have been checked.
+pub fn header_fallbacks(settings: &Settings) -> HeaderFallbacks {
+    Fallbacks::of(&settings.detector).unwrap_or_default().header
+}
+
+/// What is the same for every alert.
+pub fn alert_parameters(settings: &Settings) -> AlertParameters {
+    AlertParameters {
+        profile: Profile::Ztf,
+        publisher: settings.observatory.publisher.clone(),
+        topic: settings.alerts.topic.clone(),
+        topic_prefix: settings.alerts.prefix.clone(),
+        program_id: settings.alerts.programid,
+        program_pi: settings.observatory.name.clone(),
+        rcid: settings.detector.rcid,
+        filters: settings.filters.clone(),
+        rb_version: REAL_BOGUS_VERSION.to_owned(),
+        software: concat!("nightjar ", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}
+
+/// The disk buffer.
+pub fn spool_parameters(settings: &Settings) -> SpoolParameters {
+    SpoolParameters { keep_sent_hours: f64::from(settings.spool.keep_sent_hours) }
+}
+
+/// The uplink without what protects its connection.
+pub fn uplink_values(settings: &Settings) -> UplinkParameters {
+    let uplink = &settings.uplink;
+    UplinkParameters {
+        brokers: uplink.brokers.clone(),
+        publish: uplink.publish,
+        delivery: match uplink.delivery {
+            settings::Delivery::ExactlyOnce => Delivery::ExactlyOnce,
+            settings::Delivery::Idempotent => Delivery::Idempotent,
+        },
+        order: match uplink.drain {
+            settings::Drain::NewestFirst => Order::NewestFirst,
+            settings::Drain::OldestFirst => Order::OldestFirst,
+        },
+        topics: TopicParameters {
+            partitions: uplink.partitions,
+            replication: uplink.replication,
+            retention_days: uplink.retention_days,
+            ..TopicParameters::default()
+        },
+        cursor_topic: uplink.cursor_topic.clone(),
+        ..UplinkParameters::default()
+    }
+}
+
+/// How the connection is protected; secrets come from `folder`, where systemd puts them.
+///
+/// # Errors
+///
+/// When a credential that the settings name is not there.
+pub fn security(settings: &Settings, folder: Option<&Path>) -> Result<Security, CredentialError> {
+    let uplink = &settings.uplink;
+    let secret = |name: &str| match name {
+        "" => Ok(None),
+        name => credentials::read(folder, name).map(Some),
+    };
+    let tls = || -> Result<TlsParameters, CredentialError> {
+        Ok(TlsParameters {
+            ca_file: uplink.ca_file.clone(),
+            certificate_file: uplink.certificate_file.clone(),
+            key_pem: secret(&uplink.key_credential)?,
+        })
+    };
+    Ok(match uplink.security {
+        settings::Security::Plaintext => Security::Plaintext,
+        settings::Security::Tls => Security::Tls(tls()?),
+        settings::Security::SaslTls => Security::SaslTls {
+            tls: tls()?,
+            mechanism: uplink.sasl_mechanism.clone(),
+            username: uplink.sasl_username.clone(),
+            password: secret(&uplink.password_credential)?.unwrap_or_default(),
+        },
+    })
+}
