@@ -5,6 +5,7 @@
 //! rejected ones with the name of the rule.
 
 pub mod context;
+mod cutout;
 pub mod fit;
 pub mod peaks;
 pub mod rules;
@@ -16,6 +17,7 @@ use rayon::prelude::*;
 use crate::exposure::Exposure;
 use crate::subtract::Difference;
 use context::{Neighbours, ReferenceContext};
+use cutout::{cut_out, peak_over_rms};
 pub use peaks::Peak;
 
 /// Side of a cut-out, pixels.
@@ -403,42 +405,6 @@ fn real_bogus(fit: &fit::Fit, shape: &shape::Shape, snr: f64) -> f64 {
         - 0.5 * f64::from(shape.nbad)
         - 4.0 * (shape.opposite - 0.3).max(0.0);
     1.0 / (1.0 + (-odds).exp())
-}
-
-fn cut_out(difference: &Difference, x: f64, y: f64, sign: f64) -> Cutouts {
-    let half = (CUTOUT_SIDE / 2) as i64;
-    let (cx, cy) = (x.round() as i64 - half, y.round() as i64 - half);
-    let cut = |image: &Array2<f32>, factor: f32| {
-        Array2::from_shape_fn((CUTOUT_SIDE, CUTOUT_SIDE), |(iy, ix)| {
-            let place = usize::try_from(cx + ix as i64).ok().zip(usize::try_from(cy + iy as i64).ok());
-            place.and_then(|(x, y)| image.get([y, x])).map_or(f32::NAN, |v| factor * v)
-        })
-    };
-    Cutouts {
-        science: cut(&difference.science.pixels().pixels, 1.0),
-        template: cut(&difference.template.pixels, 1.0),
-        difference: cut(&difference.difference.pixels, sign as f32),
-    }
-}
-
-/// Highest pixel of the central 9×9 over the robust rms of the cut-out.
-fn peak_over_rms(cutout: &Array2<f32>) -> f64 {
-    let mut values: Vec<f32> = cutout.iter().copied().filter(|v| v.is_finite()).collect();
-    if values.len() < 16 {
-        return 0.0;
-    }
-    let middle = values.len() / 2;
-    let median = *values.select_nth_unstable_by(middle, f32::total_cmp).1;
-    values.iter_mut().for_each(|v| *v = (*v - median).abs());
-    let mad = *values.select_nth_unstable_by(middle, f32::total_cmp).1;
-    let c = CUTOUT_SIDE / 2;
-    let peak = cutout
-        .slice(ndarray::s![c - 4..=c + 4, c - 4..=c + 4])
-        .iter()
-        .copied()
-        .filter(|v| v.is_finite())
-        .fold(f32::MIN, f32::max);
-    if mad > 0.0 { f64::from((peak - median) / (1.4826 * mad)) } else { 0.0 }
 }
 
 fn median_of(values: &Array2<f32>) -> f64 {

@@ -12,7 +12,8 @@ use rayon::prelude::*;
 
 use super::moffat::Moffat;
 use super::residual::{Residual, StarResidual, interpolate};
-use super::{Field, LocalPsf, PsfModel, stamp_radius};
+use super::star::refit;
+use super::{Field, PsfModel, stamp_radius};
 
 /// Errors of the model itself, as a fraction of its value, added to the noise.
 const MODEL_ERROR: f64 = 0.003;
@@ -104,20 +105,6 @@ pub fn fit(field: Field, stamps: &[StarStamp], fwhm: f64, max_degree: usize) -> 
     model.residual = residual_of(&model, &state);
     let stars = refit(&model, stamps, &state.used);
     Some(PsfFit { model, stars })
-}
-
-/// Fits flux, position and background of each stamp with the model held fixed.
-pub fn refit(model: &PsfModel, stamps: &[StarStamp], used: &[bool]) -> Vec<FittedStar> {
-    stamps
-        .par_iter()
-        .zip(used)
-        .map(|(stamp, &used)| {
-            let psf = model.local(stamp.centre.0, stamp.centre.1);
-            let mut star = fit_star(&psf, stamp);
-            star.used = used;
-            star
-        })
-        .collect()
 }
 
 /// Shape parameters and the stars' own parameters.
@@ -337,7 +324,7 @@ fn add_share(share: &Share, basis: &[f64], hessian: &mut DMatrix<f64>, gradient:
 }
 
 /// Variance of a pixel that holds `model` electrons of a star.
-fn pixel_variance(stamp: &StarStamp, model: f64) -> f64 {
+pub(super) fn pixel_variance(stamp: &StarStamp, model: f64) -> f64 {
     let source = model.max(0.0);
     stamp.sky_variance + stamp.source_variance * source + (MODEL_ERROR * source).powi(2)
 }
@@ -380,68 +367,6 @@ fn share(moffat: &Moffat, stamp: &StarStamp, local: &Local) -> Option<Share> {
         own: inverse * gl,
         coupling,
     })
-}
-
-/// Flux, position and background of one star with a fixed profile, by Gauss–Newton steps.
-fn fit_star(psf: &LocalPsf, stamp: &StarStamp) -> FittedStar {
-    let half = stamp.pixels.nrows() / 2;
-    let mut local = Local { flux: 1.0, x: stamp.centre.0, y: stamp.centre.1, background: 0.0 };
-    let (mut covariance, mut chi2, mut count, mut width) = (Matrix4::<f64>::zeros(), 0.0, 0usize, 0.0);
-    for step in 0..4 {
-        let (dx, dy) = (local.x - stamp.middle.0 as f64, local.y - stamp.middle.1 as f64);
-        let centre = psf.stamp(dx, dy, half);
-        let h = 0.05;
-        let by_x = (psf.stamp(dx + h, dy, half) - psf.stamp(dx - h, dy, half)) / (2.0 * h as f32);
-        let by_y = (psf.stamp(dx, dy + h, half) - psf.stamp(dx, dy - h, half)) / (2.0 * h as f32);
-        let (mut normal, mut gradient) = (Matrix4::<f64>::zeros(), Vector4::<f64>::zeros());
-        (chi2, count) = (0.0, 0);
-        let (mut width_gradient, mut width_curvature) = (0.0, 0.0);
-        for ((iy, ix), value) in stamp.pixels.indexed_iter() {
-            if !stamp.good[[iy, ix]] {
-                continue;
-            }
-            let profile = f64::from(centre[[iy, ix]]);
-            let model = local.flux * profile;
-            let weight = 1.0 / pixel_variance(stamp, model);
-            let slopes = (f64::from(by_x[[iy, ix]]), f64::from(by_y[[iy, ix]]));
-            let j = Vector4::new(profile, local.flux * slopes.0, local.flux * slopes.1, 1.0);
-            let difference = f64::from(*value) - model - local.background;
-            normal += j * j.transpose() * weight;
-            gradient += j * (weight * difference);
-            chi2 += weight * difference * difference;
-            count += 1;
-            // d/dlnα of a profile that keeps its flux is −(2 + r·∇).
-            let (u, v) = (ix as f64 - half as f64 - dx, iy as f64 - half as f64 - dy);
-            let by_width = local.flux * (-2.0 * profile + u * slopes.0 + v * slopes.1);
-            width_gradient += weight * by_width * difference;
-            width_curvature += weight * by_width * by_width;
-        }
-        if step == 0 {
-            // The flux is linear: start from it, the position follows.
-            normal[(1, 1)] += 1e-9;
-            normal[(2, 2)] += 1e-9;
-        }
-        let Some(inverse) = normal.try_inverse() else { break };
-        let move_by = inverse * gradient;
-        covariance = inverse;
-        width = if width_curvature > 0.0 { width_gradient / width_curvature } else { 0.0 };
-        local.flux += move_by[0];
-        local.background += move_by[3];
-        if step > 0 {
-            local.x += move_by[1].clamp(-0.5, 0.5);
-            local.y += move_by[2].clamp(-0.5, 0.5);
-        }
-    }
-    FittedStar {
-        x: local.x,
-        y: local.y,
-        flux: local.flux,
-        flux_err: covariance[(0, 0)].max(0.0).sqrt(),
-        position_err: (0.5 * (covariance[(1, 1)] + covariance[(2, 2)])).max(0.0).sqrt(),
-        chi2: chi2 / (count as f64 - 4.0).max(1.0),
-        width_excess: width,
-        used: false,
-    }
 }
 
 fn residual_of(model: &PsfModel, state: &State<'_>) -> Option<Residual> {

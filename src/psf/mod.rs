@@ -10,6 +10,7 @@
 pub mod fit;
 pub mod moffat;
 pub mod residual;
+pub mod star;
 
 use ndarray::Array2;
 

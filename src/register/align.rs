@@ -5,7 +5,8 @@ use super::psf_stars;
 use super::stars::StarList;
 use super::{MatchedStar, RegisterError, triangles, vote};
 use crate::calibrate::CalibratedFrame;
-use crate::psf::fit::{FittedStar, fit, refit};
+use crate::psf::fit::{FittedStar, fit};
+use crate::psf::star::refit;
 use crate::psf::{Field, PsfModel};
 
 /// Brightest stars of each list that vote on the offset.
@@ -22,6 +23,10 @@ const MOST_MEASURED: usize = 300;
 const ROUGH_STARS: usize = 60;
 /// Floor of a centroid's error, pixels: what the models themselves are good for.
 const CENTROID_FLOOR: f64 = 0.003;
+/// The same where a few stars carry the whole registration: proper motions.
+const SPARSE_FLOOR: f64 = 0.05;
+/// A field with at most this many matches is sparse.
+const SPARSE: usize = 12;
 /// Matches needed for each coefficient of the map.
 const MATCHES_A_COEFFICIENT: usize = 4;
 /// Residual, pixels, beyond which the registration is refused.
@@ -84,7 +89,9 @@ pub(super) struct MapFit {
 /// Fits the map to the matched stars, leaving out those that disagree.
 pub(super) fn fit_map(shape: (usize, usize), stars: &[MatchedStar]) -> Result<MapFit, RegisterError> {
     let domain = Domain::of_image(shape.1, shape.0);
-    let mut used: Vec<bool> = consensus(domain, stars);
+    let sparse = stars.len() <= SPARSE;
+    let agreed = consensus(domain, stars);
+    let mut used = agreed.clone();
     let mut fitted: Option<(Map, bool)> = None;
     for _ in 0..6 {
         let kept: Vec<&MatchedStar> = stars.iter().zip(&used).filter(|(_, u)| **u).map(|(s, _)| s).collect();
@@ -92,11 +99,11 @@ pub(super) fn fit_map(shape: (usize, usize), stars: &[MatchedStar]) -> Result<Ma
             return Err(RegisterError::FewStars { stars: kept.len() });
         }
         let map = fit_once(domain, &kept).ok_or(RegisterError::FewStars { stars: kept.len() })?;
-        let pulls: Vec<f64> = stars.iter().map(|s| distance(&map.0, s) / error(s)).collect();
+        let pulls: Vec<f64> = stars.iter().map(|s| distance(&map.0, s) / error(s, sparse)).collect();
         let mut sorted: Vec<f64> = pulls.iter().zip(&used).filter(|(_, u)| **u).map(|(p, _)| *p).collect();
         sorted.sort_by(f64::total_cmp);
         let typical = sorted[sorted.len() / 2].max(0.5);
-        let keep: Vec<bool> = pulls.iter().map(|p| *p < 4.5 * typical).collect();
+        let keep: Vec<bool> = pulls.iter().zip(&agreed).map(|(p, a)| *a && *p < 4.5 * typical).collect();
         fitted = Some(map);
         if keep == used {
             break;
@@ -115,10 +122,10 @@ pub(super) fn fit_map(shape: (usize, usize), stars: &[MatchedStar]) -> Result<Ma
 /// In a sparse field galaxies and blends are many among the matches: start from the largest set that agrees with
 /// a rigid motion through two of its stars. A rich field starts from all.
 fn consensus(domain: Domain, stars: &[MatchedStar]) -> Vec<bool> {
-    const SPARSE: usize = 40;
-    const TOLERANCE: f64 = 0.35;
+    const MOST: usize = 40;
+    const TOLERANCE: f64 = 0.15;
     let all = vec![true; stars.len()];
-    if stars.len() > SPARSE || stars.len() < 4 {
+    if stars.len() > MOST || stars.len() < 4 {
         return all;
     }
     let mut best: (f64, Vec<bool>) = (0.0, all);
@@ -132,7 +139,12 @@ fn consensus(domain: Domain, stars: &[MatchedStar]) -> Vec<bool> {
             let agree: Vec<bool> =
                 stars.iter().map(|s| distance(&map, s) < TOLERANCE.max(3.0 * s.position_err)).collect();
             // A star counts by how precisely it says so.
-            let score = stars.iter().zip(&agree).filter(|(_, a)| **a).map(|(s, _)| 1.0 / (1.0 + error(s) / 0.05)).sum();
+            let score = stars
+                .iter()
+                .zip(&agree)
+                .filter(|(_, a)| **a)
+                .map(|(s, _)| 1.0 / (1.0 + s.position_err / SPARSE_FLOOR))
+                .sum();
             if score > best.0 && agree.iter().filter(|a| **a).count() >= 3 {
                 best = (score, agree);
             }
@@ -141,8 +153,9 @@ fn consensus(domain: Domain, stars: &[MatchedStar]) -> Vec<bool> {
     best.1
 }
 
-fn error(star: &MatchedStar) -> f64 {
-    (star.position_err.powi(2) + CENTROID_FLOOR.powi(2)).sqrt()
+/// Error of a match: in a sparse field the brightest star must not decide alone, since it may be one that moves.
+fn error(star: &MatchedStar, sparse: bool) -> f64 {
+    star.position_err.hypot(if sparse { SPARSE_FLOOR } else { CENTROID_FLOOR })
 }
 
 fn distance(map: &Map, star: &MatchedStar) -> f64 {
@@ -173,13 +186,13 @@ fn fit_once(domain: Domain, stars: &[&MatchedStar]) -> Option<(Map, bool)> {
     let degree = (1..=3).rev().find(|&d| stars.len() >= MATCHES_A_COEFFICIENT * Field::terms(d)).unwrap_or(1);
     let points: Vec<[f64; 2]> = stars.iter().map(|s| [s.x, s.y]).collect();
     let values: Vec<[f64; 2]> = stars.iter().map(|s| [s.reference_x, s.reference_y]).collect();
-    let weights: Vec<f64> = stars.iter().map(|s| error(s).powi(-2)).collect();
+    let weights: Vec<f64> = stars.iter().map(|s| error(s, stars.len() <= SPARSE).powi(-2)).collect();
     Polynomial2::fit(domain, degree, &points, &values, &weights).map(|map| (map, false))
 }
 
 /// The rigid motion (with the parity that fits) between weighted point sets.
 fn shift_and_rotation(domain: Domain, stars: &[&MatchedStar]) -> Option<Map> {
-    let weights: Vec<f64> = stars.iter().map(|s| error(s).powi(-2)).collect();
+    let weights: Vec<f64> = stars.iter().map(|s| error(s, true).powi(-2)).collect();
     let total: f64 = weights.iter().sum();
     let mean = |of: fn(&MatchedStar) -> f64| stars.iter().zip(&weights).map(|(s, w)| w * of(s)).sum::<f64>() / total;
     let (mx, my, mu, mv) = (mean(|s| s.x), mean(|s| s.y), mean(|s| s.reference_x), mean(|s| s.reference_y));

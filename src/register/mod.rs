@@ -134,6 +134,14 @@ pub struct Registration {
     pub warnings: Vec<String>,
 }
 
+/// The stars found anew where those in common have another FWHM than the first estimate: in a sparse field most
+/// detections of one frame are cosmic rays.
+fn better_list(frame: &CalibratedFrame, list: &StarList, matched: &[usize]) -> Option<StarList> {
+    const TOLERANCE: f64 = 0.2;
+    let fwhm = stars::fwhm_of(frame, list, matched)?;
+    ((fwhm / list.fwhm).ln().abs() > TOLERANCE).then(|| stars::find_with(frame, fwhm))
+}
+
 /// Registers a science frame against a reference whose stars have been found already. `guess` is the map
 /// from science to reference pixels by the two frames' world coordinates, where both have them.
 pub fn register(
@@ -153,6 +161,15 @@ pub fn register(
     }
     let shape = science.pixels().shape();
     let pairs = align::find_pairs(science_stars, reference_stars, shape, guess)?;
+    let (science_side, reference_side): (Vec<usize>, Vec<usize>) = pairs.iter().copied().unzip();
+    let again =
+        (better_list(science, science_stars, &science_side), better_list(reference, reference_stars, &reference_side));
+    let science_stars = again.0.as_ref().unwrap_or(science_stars);
+    let reference_stars = again.1.as_ref().unwrap_or(reference_stars);
+    let pairs = match again {
+        (None, None) => pairs,
+        _ => align::find_pairs(science_stars, reference_stars, shape, guess)?,
+    };
     let (science_side, reference_side): (Vec<usize>, Vec<usize>) = pairs.iter().copied().unzip();
     let wanted = align::worth_measuring(science_stars, reference_stars, &pairs);
     let (wanted_science, wanted_reference): (Vec<usize>, Vec<usize>) = wanted.iter().copied().unzip();

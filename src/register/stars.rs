@@ -54,7 +54,12 @@ pub struct StarList {
 /// Finds the stars of a frame. An image without any gives an empty list with an FWHM of 0.
 pub fn find(frame: &CalibratedFrame) -> StarList {
     let noise = typical_noise(frame);
-    let Some(fwhm) = first_fwhm(frame, noise) else { return StarList::default() };
+    first_fwhm(frame, noise).map(|fwhm| find_with(frame, fwhm)).unwrap_or_default()
+}
+
+/// Finds the stars of a frame whose FWHM (pixels) is known.
+pub fn find_with(frame: &CalibratedFrame, fwhm: f64) -> StarList {
+    let noise = typical_noise(frame);
     let clean = clean_copy(frame, noise);
     let (smooth, sum_of_squares) = gaussian(&clean, (fwhm / 2.3548).max(0.6));
     // The noise of the filtered image: in each axis the sum of squared taps.
@@ -69,6 +74,26 @@ pub fn find(frame: &CalibratedFrame) -> StarList {
         .collect();
     stars.sort_by(|a, b| b.flux.total_cmp(&a.flux));
     StarList { stars, fwhm }
+}
+
+/// FWHM from the half-maximum areas of the stars `chosen` (the best of them), pixels: what two frames show at the
+/// same place is no cosmic ray. `None` where fewer than three have one.
+pub fn fwhm_of(frame: &CalibratedFrame, list: &StarList, chosen: &[usize]) -> Option<f64> {
+    const BEST: usize = 60;
+    let mut stars: Vec<&Star> = chosen.iter().map(|&i| &list.stars[i]).filter(|s| s.is_clean()).collect();
+    stars.sort_by(|a, b| b.snr.total_cmp(&a.snr));
+    let pixels = &frame.pixels().pixels;
+    let mut widths: Vec<f64> = stars
+        .into_iter()
+        .take(BEST)
+        .filter_map(|s| {
+            let (x, y) = (s.x.round().max(0.0) as usize, s.y.round().max(0.0) as usize);
+            let area = half_maximum_area(frame, x, y, *pixels.get([y, x])?)?;
+            (area >= HOT_PIXEL_AREA).then_some(2.0 * (area / std::f64::consts::PI).sqrt())
+        })
+        .collect();
+    widths.sort_by(f64::total_cmp);
+    if widths.len() < 3 { None } else { smallest_locus(&widths) }
 }
 
 /// Median of the background's noise over the frame, electrons.
