@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn rows_that_jump_are_followed_one_by_one() {
-        let level = |y: usize| 1000.0 + if (y / 3) % 2 == 0 { 12.0 } else { 0.0 };
+        let level = |y: usize| 1000.0 + if (y / 3).is_multiple_of(2) { 12.0 } else { 0.0 };
         let found = measure(frame(level).view(), &amplifier()).unwrap();
         assert!(rms(&found, level) < 1.5, "{}", rms(&found, level));
     }

@@ -391,7 +391,7 @@ mod tests {
         let mut here = here();
         let path = here.write("a.fits", here.bytes.len());
         assert!(here.camera.poll(0.0).is_empty());
-        assert_eq!(here.camera.poll(SETTLE_S), [path.clone()]);
+        assert_eq!(here.camera.poll(SETTLE_S), std::slice::from_ref(&path));
         assert!(here.camera.poll(100.0).is_empty());
         assert!(path.exists(), "nothing is removed unasked");
     }

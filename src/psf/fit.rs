@@ -280,11 +280,11 @@ impl<'a> State<'a> {
         let mut deviations: Vec<f64> = values.iter().map(|z| (z - median).abs()).collect();
         deviations.sort_by(f64::total_cmp);
         let sigma = (1.4826 * deviations[deviations.len() / 2]).max(1.0);
-        for s in 0..self.stamps.len() {
+        for (s, excess) in excess.iter().enumerate() {
             let stamp = &self.stamps[s];
             let (local, half) = (&self.locals[s], 0.5 * self.fwhm.max(2.0));
             let strayed = (local.x - stamp.centre.0).hypot(local.y - stamp.centre.1) > half;
-            let odd = !excess[s].is_some_and(|z| (z - median).abs() <= WIDTH_CLIP * sigma);
+            let odd = !excess.is_some_and(|z| (z - median).abs() <= WIDTH_CLIP * sigma);
             if self.used[s] && (odd || strayed || local.flux <= 0.0) {
                 self.used[s] = false;
             }

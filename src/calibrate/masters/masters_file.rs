@@ -149,7 +149,7 @@ fn foreign(
         }
         _ => {
             let level = median(&pixels);
-            if !(level > 0.0) {
+            if level.is_nan() || level <= 0.0 {
                 return Err(MasterError::Featureless { path: path.to_owned(), level: f64::from(level) });
             }
             pixels.mapv_inplace(|value| value / level);

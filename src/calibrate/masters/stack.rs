@@ -274,15 +274,15 @@ impl<'a> Stack<'a> {
     /// The raw rows that the trimmed `rows` come from.
     fn raw_rows(&self, rows: &Range<usize>) -> Range<usize> {
         let Some(first) = self.members.first() else { return 0..0 };
-        let mut needed = usize::MAX..0;
+        let (mut start, mut end) = (usize::MAX, 0);
         for (place, amplifier) in self.mosaic.places.iter().zip(&first.amplifiers) {
             let (from, to) = (rows.start.max(place.y0), rows.end.min(place.y1));
             if from < to {
-                needed.start = needed.start.min(from - place.y0 + amplifier.data.y0);
-                needed.end = needed.end.max(to - place.y0 + amplifier.data.y0);
+                start = start.min(from - place.y0 + amplifier.data.y0);
+                end = end.max(to - place.y0 + amplifier.data.y0);
             }
         }
-        needed
+        start..end
     }
 
     fn load_band(&mut self, raw: &Range<usize>) -> Result<(), MasterError> {
