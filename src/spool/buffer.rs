@@ -122,7 +122,7 @@ pub struct SpoolStatus {
     pub refusing: Option<String>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     next: u64,
     temporary: u64,
     ready: BTreeMap<u64, Unsent>,
@@ -130,7 +130,7 @@ struct Inner {
     exposures: HashMap<String, u64>,
     cursor: Cursor,
     missing: u64,
-    dead: u64,
+    pub(super) dead: u64,
     quarantined: u64,
     pressure: Pressure,
     largest: u64,
@@ -140,7 +140,7 @@ struct Inner {
 
 /// The disk buffer, open for writing. Share it by `Arc`: the night commits, the uplink sends.
 pub struct Spool {
-    store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Store>,
     parameters: SpoolParameters,
     uuid: Uuid,
     epoch: Epoch,
@@ -182,9 +182,10 @@ impl Spool {
         let mut found = recovery::recover(on, identity.uuid)?;
         early.append(&mut found.findings);
         found.cursor.begin_epoch(found.next, epoch);
-        let count = |folder: &str, ending: &str| {
+        let count = |folder: &str| {
             let entries = on.list(folder).map_err(io_error(on, format!("listing {folder}/")))?;
-            Ok(entries.iter().filter(|e| !e.name.ends_with(ending)).count() as u64)
+            let records = entries.iter().filter(|e| e.name.ends_with(".seg") || e.name.ends_with(".bin"));
+            Ok(records.count() as u64)
         };
         let inner = Inner {
             next: found.next,
@@ -194,8 +195,8 @@ impl Spool {
             exposures: found.exposures,
             cursor: found.cursor,
             missing: found.missing,
-            dead: count("dead", ".txt")?,
-            quarantined: count("quarantine", ".txt")?,
+            dead: count("dead")?,
+            quarantined: count("quarantine")?,
             pressure: Pressure::Ample,
             largest: 0,
             reserve_kept: false,
@@ -236,12 +237,12 @@ impl Spool {
         self.store.place()
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
         // Every change of `Inner` is complete before anything can panic.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn io(&self, doing: impl Into<String>) -> impl FnOnce(io::Error) -> SpoolError {
+    pub(super) fn io(&self, doing: impl Into<String>) -> impl FnOnce(io::Error) -> SpoolError {
         io_error(&*self.store, doing)
     }
 
@@ -292,7 +293,12 @@ impl Spool {
         self.commit_named(reservation, exposure.as_str(), messages)
     }
 
-    fn commit_named(&self, mut reservation: Reservation, exposure: &str, messages: &[Message]) -> Result<Receipt> {
+    pub(super) fn commit_named(
+        &self,
+        mut reservation: Reservation,
+        exposure: &str,
+        messages: &[Message],
+    ) -> Result<Receipt> {
         check(exposure, messages)?;
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let sequence = {
@@ -380,10 +386,33 @@ impl Spool {
         self.arrived.notify_all();
     }
 
-    /// Opens an unsent exposure to read it.
+    /// Opens an unsent exposure to read it. [`SpoolError::Segment`] means that nothing of it can be
+    /// read ([`Spool::set_aside`]); other errors may pass.
     pub fn read(&self, sequence: u64) -> Result<SegmentReader> {
-        SegmentReader::open(&*self.store, &format!("ready/{}", file_name(sequence)))
-            .map_err(|error| SpoolError::Segment { place: self.store.place(), sequence, why: error.to_string() })
+        let name = format!("ready/{}", file_name(sequence));
+        SegmentReader::open(&*self.store, &name).map_err(|error| match error {
+            ReadError::Io(error) => self.io(format!("reading {name}"))(error),
+            ReadError::Damage(damage) => {
+                SpoolError::Segment { place: self.store.place(), sequence, why: damage.to_string() }
+            }
+        })
+    }
+
+    /// Moves an unsent exposure of which nothing can be read to `quarantine/`, so that it does not
+    /// hold up the others. Its alerts are counted as damaged; gives its name and their number.
+    pub fn set_aside(&self, sequence: u64, now_s: i64) -> Result<(String, u32)> {
+        let name = file_name(sequence);
+        let Some(unsent) = self.inner().ready.get(&sequence).cloned() else { return Ok((String::new(), 0)) };
+        self.store
+            .rename(&format!("ready/{name}"), &format!("quarantine/{name}"))
+            .and_then(|()| self.store.sync_folder("quarantine"))
+            .map_err(self.io(format!("moving {name} to quarantine/")))?;
+        self.inner().ready.remove(&sequence);
+        let mut cursor = self.cursor_after(&[]);
+        cursor.settle(sequence, unsent.count, unsent.count);
+        self.inner().quarantined += 1;
+        self.adopt(cursor, now_s)?;
+        Ok((unsent.exposure, unsent.count))
     }
 
     /// The cursor as it will be when the first `settled` records of each of these are settled:

@@ -16,7 +16,8 @@
 //!   ready/          unsent: 000000000412.seg; unfinished: 3.tmp
 //!   sent/           sent, kept for a while; a trimmed one keeps its head, so that a repeated
 //!                   exposure is still recognised
-//!   dead/           single records that the broker refuses: 000000000412-00017.seg and .txt (why)
+//!   dead/           single records that the broker refuses: 000000000412-00017.seg and .txt (why);
+//!                   .retry asks to send it again
 //!   quarantine/     damaged records as they were found: 000000000412-00017.bin
 //! ```
 //!
@@ -81,8 +82,10 @@ pub mod cursor;
 pub mod disk;
 pub mod format;
 mod identity;
+pub mod inspect;
 pub mod pressure;
 mod recovery;
+mod retry;
 pub mod segment;
 pub mod store;
 

@@ -85,7 +85,9 @@ impl ClientContext for Watch {
         self.disturbed.store(true, Ordering::Relaxed);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         // "All brokers are down" follows the reason and must not hide it.
-        if class != Class::Transport || last.as_ref().is_none_or(|known| known.class == Class::Transport) {
+        let summary = error.rdkafka_error_code() == Some(Code::AllBrokersDown);
+        let graver = class != Class::Transport && class != Class::Other;
+        if graver || last.as_ref().is_none_or(|known| known.class == class && !summary) {
             *last = Some(Fault { class, text: reason.to_owned() });
         }
     }

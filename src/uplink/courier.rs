@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::types::RDKafkaErrorCode;
+
 use super::UplinkParameters;
 use super::client::Fault;
 use super::failure::Class;
@@ -15,8 +17,8 @@ use super::session::{Carried, Session, Surroundings, Trouble, unix_s};
 use crate::service::clock::Stopwatch;
 use crate::spool::{Aside, Spool, SpoolError};
 
-/// How often the spool is trimmed while nothing else happens.
-const TRIM_EVERY: Duration = Duration::from_secs(60);
+/// How often the spool is trimmed, and what people asked to send again is looked for.
+const TIDY_EVERY: Duration = Duration::from_secs(5);
 /// Records of one exposure that are refused before any went through: then the topic is at fault.
 const SUSPICIOUS: u32 = 3;
 /// Bytes of a transaction while looking for a refused record.
@@ -65,16 +67,16 @@ impl Courier {
     /// Runs until stopped.
     pub fn run(mut self) {
         let mut session: Option<Session> = None;
-        let mut trimmed = Stopwatch::start();
+        let mut tidied = Stopwatch::start();
         let mut said_held = false;
         loop {
             let nothing_left = || self.spool.status().waiting_exposures == 0;
             if self.shared.stopped() || (self.shared.finishing() && nothing_left()) {
                 return;
             }
-            if trimmed.elapsed() >= TRIM_EVERY {
-                trimmed = Stopwatch::start();
-                self.trim();
+            if tidied.elapsed() >= TIDY_EVERY {
+                tidied = Stopwatch::start();
+                self.tidy();
             }
             if let Some(reason) = self.held() {
                 if !std::mem::replace(&mut said_held, true) {
@@ -105,9 +107,12 @@ impl Courier {
         if self.parameters.publish { self.shared.held() } else { Some("[uplink] publish = false".into()) }
     }
 
-    fn trim(&self) {
-        if let Err(error) = self.spool.trim(unix_s()) {
-            tracing::error!("{error}");
+    fn tidy(&self) {
+        let outcome = self.spool.trim(unix_s()).and_then(|()| self.spool.retry_what_was_asked_for());
+        match outcome {
+            Ok(0) => {}
+            Ok(n) => tracing::info!("{n} alerts or exposures are sent again, as asked for"),
+            Err(error) => tracing::error!("{error}"),
         }
     }
 
@@ -215,7 +220,7 @@ impl Courier {
 
     /// A record is refused. First it must be found with certainty; then it goes to `dead/`,
     /// unless nothing of its exposure goes through, which means that the topic is at fault.
-    fn refused(&mut self, at: Aside, code: rdkafka::types::RDKafkaErrorCode, others: u64) {
+    fn refused(&mut self, at: Aside, code: RDKafkaErrorCode, others: u64) {
         if !self.singly && others != u64::MAX {
             self.singly = true;
             return;

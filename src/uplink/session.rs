@@ -152,7 +152,16 @@ impl Session {
         let mut bytes = 0;
         while bytes < budget {
             let Some(next) = spool.next_waiting(parameters.order, &|s| steps.contains_key(&s)) else { break };
-            let segment = spool.read(next.sequence)?;
+            let segment = match spool.read(next.sequence) {
+                Err(error @ SpoolError::Segment { .. }) => {
+                    let (exposure, count) = spool.set_aside(next.sequence, unix_s())?;
+                    tracing::error!(
+                        "{error}: the {count} alerts of exposure {exposure} are kept in quarantine/ as they are; the others are sent; check the disk"
+                    );
+                    continue;
+                }
+                segment => segment?,
+            };
             let mut number = next.settled;
             while number < next.count && (bytes == 0 || bytes < budget) {
                 let at = Aside { sequence: next.sequence, number };
@@ -321,9 +330,7 @@ impl Session {
 /// A client that only says "timed out" often told the reason through its callback.
 fn blame(trouble: Trouble, watch: &Watch) -> Trouble {
     match (trouble, watch.take_last()) {
-        (Trouble::Broker(fault), Some(last)) if fault.class == Class::Transport => {
-            Trouble::Broker(Fault { class: last.class, text: format!("{}; {}", fault.text, last.text) })
-        }
+        (Trouble::Broker(fault), Some(last)) if fault.class == Class::Transport => Trouble::Broker(last),
         (trouble, _) => trouble,
     }
 }

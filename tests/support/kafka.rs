@@ -25,8 +25,12 @@ pub struct Kafka {
     folder: tempfile::TempDir,
     jars: PathBuf,
     port: u16,
+    secure: u16,
     child: Child,
 }
+
+/// The password of the user `nightjar` of a secure broker.
+pub const PASSWORD: &str = "a-password-of-tests";
 
 fn cache() -> PathBuf {
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
@@ -73,7 +77,18 @@ impl Kafka {
 
     /// As [`Kafka::start`], with further lines for `server.properties`.
     pub fn start_with(lines: &[&str]) -> Option<Self> {
-        match Self::try_start(lines) {
+        Self::start_or_say(lines, false)
+    }
+
+    /// A broker that has a second listener ([`Kafka::secure_bootstrap`]) with TLS and
+    /// SCRAM-SHA-512 for the user `nightjar`, who may do nothing but what [`Kafka::allow`] allows.
+    /// The plain listener is the administrator's.
+    pub fn start_secure() -> Option<Self> {
+        Self::start_or_say(&[], true)
+    }
+
+    fn start_or_say(lines: &[&str], secure: bool) -> Option<Self> {
+        match Self::try_start(lines, secure) {
             Ok(kafka) => Some(kafka),
             Err(why) if std::env::var_os("NIGHTJAR_REQUIRE_KAFKA").is_some_and(|v| v == "1") => {
                 panic!("no Apache Kafka to test with: {why}")
@@ -85,11 +100,11 @@ impl Kafka {
         }
     }
 
-    fn try_start(lines: &[&str]) -> Result<Self, String> {
+    fn try_start(lines: &[&str], with_security: bool) -> Result<Self, String> {
         Command::new("java").arg("-version").stderr(Stdio::null()).status().map_err(|e| format!("java: {e}"))?;
         let jars = jars()?;
         let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
-        let [port, controller] = free_ports();
+        let [port, controller, secure] = free_ports();
         let properties = format!(
             "process.roles=broker,controller\nnode.id=1\n\
              listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
@@ -98,9 +113,10 @@ impl Kafka {
              log.dirs={}\nnum.partitions=1\nauto.create.topics.enable=false\n\
              offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
              transaction.state.log.min.isr=1\ngroup.initial.rebalance.delay.ms=0\n\
-             offsets.topic.num.partitions=4\ntransaction.state.log.num.partitions=4\n{}\n",
+             offsets.topic.num.partitions=4\ntransaction.state.log.num.partitions=4\n{}\n{}\n",
             folder.path().join("log").display(),
-            lines.join("\n")
+            lines.join("\n"),
+            if with_security { security(folder.path(), port, controller, secure)? } else { String::new() }
         );
         fs::write(folder.path().join("server.properties"), properties).map_err(|e| e.to_string())?;
         let format = Command::new("java")
@@ -108,6 +124,7 @@ impl Kafka {
             .arg(format!("{}/*", jars.display()))
             .args(["kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"])
             .arg(folder.path().join("server.properties"))
+            .args(["--add-scram", &format!("SCRAM-SHA-512=[name=nightjar,password={PASSWORD}]")])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status()
@@ -116,7 +133,7 @@ impl Kafka {
             return Err(format!("formatting Kafka's storage ended with {format}"));
         }
         let child = run(&jars, folder.path()).map_err(|e| e.to_string())?;
-        let kafka = Self { folder, jars, port, child };
+        let kafka = Self { folder, jars, port, secure, child };
         kafka.wait_until_up();
         Ok(kafka)
     }
@@ -124,6 +141,31 @@ impl Kafka {
     /// Where clients find it.
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where clients of a secure broker find it.
+    pub fn secure_bootstrap(&self) -> String {
+        format!("localhost:{}", self.secure)
+    }
+
+    /// The certificate to trust, PEM.
+    pub fn ca_file(&self) -> PathBuf {
+        self.folder.path().join("broker.pem")
+    }
+
+    /// Allows the user `nightjar` something, in the words of `kafka-acls.sh`.
+    pub fn allow(&self, words: &[&str]) {
+        let status = Command::new("java")
+            .arg("-cp")
+            .arg(format!("{}/*", self.jars.display()))
+            .args(["org.apache.kafka.tools.AclCommand", "--bootstrap-server", &self.bootstrap()])
+            .args(["--add", "--allow-principal", "User:nightjar"])
+            .args(words)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success(), "kafka-acls --add {words:?}");
     }
 
     fn wait_until_up(&self) {
@@ -232,6 +274,46 @@ pub struct Record {
     pub headers: Vec<(String, String)>,
     /// Payload.
     pub payload: Vec<u8>,
+}
+
+/// Makes the broker's certificate and gives the lines of a secure broker.
+fn security(folder: &Path, port: u16, controller: u16, secure: u16) -> Result<String, String> {
+    let keytool = |words: &[&str]| {
+        let status = Command::new("keytool")
+            .current_dir(folder)
+            .args(words)
+            .args(["-keystore", "broker.p12", "-storepass", "changeit", "-alias", "broker"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .map_err(|e| format!("keytool: {e}"))?;
+        if status.success() { Ok(()) } else { Err(format!("keytool {words:?} ended with {status}")) }
+    };
+    keytool(&[
+        "-genkeypair",
+        "-keyalg",
+        "RSA",
+        "-storetype",
+        "PKCS12",
+        "-validity",
+        "30",
+        "-dname",
+        "CN=localhost",
+        "-ext",
+        "san=dns:localhost,ip:127.0.0.1",
+    ])?;
+    keytool(&["-exportcert", "-rfc", "-file", "broker.pem"])?;
+    Ok(format!(
+        "listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://localhost:{secure}\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT\n\
+         inter.broker.listener.name=PLAINTEXT\nsasl.enabled.mechanisms=SCRAM-SHA-512\n\
+         listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;\n\
+         ssl.keystore.location={0}/broker.p12\nssl.keystore.password=changeit\nssl.keystore.type=PKCS12\n\
+         authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
+         super.users=User:ANONYMOUS\n",
+        folder.display()
+    ))
 }
 
 fn run(jars: &Path, folder: &Path) -> std::io::Result<Child> {
