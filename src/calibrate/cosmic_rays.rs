@@ -278,7 +278,7 @@ mod tests {
             let mut truth = Vec::new();
             for _ in 0..100 {
                 let (mut x, mut y) = (random.random_range(20.0..490.0_f32), random.random_range(20.0..490.0_f32));
-                let angle: f32 = random.random_range(0.0..6.28);
+                let angle: f32 = random.random_range(0.0..std::f32::consts::TAU);
                 for _ in 0..random.random_range(1..12) {
                     truth.push((y as usize, x as usize));
                     (x, y) = (x + angle.cos(), y + angle.sin());

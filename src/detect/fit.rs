@@ -143,15 +143,16 @@ pub fn fit(difference: &Difference, place: &Place, x: f64, y: f64, flux: f64) ->
     let (flux_err, photon_err) = place.flux_error(difference, &pixels, &profile, normal[(0, 0)]);
     let (mut chi2, mut core, mut count, mut core_pixels) = (0.0, 0.0, 0, 0);
     let (mut on_masked, mut all) = (0.0, 0.0);
-    for i in 0..SIDE * SIDE {
-        let square = f64::from(profile[i]).powi(2);
+    for (i, value) in profile.iter().enumerate() {
+        let expected = flux * f64::from(*value);
+        let square = f64::from(*value).powi(2);
         all += square;
         if pixels.masked[i] {
             on_masked += square;
         }
         let (ux, uy) = ((i % SIDE) as f64 - RADIUS as f64 - dx, (i / SIDE) as f64 - RADIUS as f64 - dy);
         if let Some((value, weight)) = pixels.at(i) {
-            let square = weight * (value - flux * f64::from(profile[i])).powi(2);
+            let square = weight * (value - expected).powi(2);
             chi2 += square;
             count += 1;
             if ux.hypot(uy) <= CORE {

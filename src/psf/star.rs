@@ -74,9 +74,9 @@ fn fit_star(psf: &LocalPsf, stamp: &StarStamp) -> FittedStar {
         }
     }
     FittedStar {
-        x: x,
-        y: y,
-        flux: flux,
+        x,
+        y,
+        flux,
         flux_err: covariance[(0, 0)].max(0.0).sqrt(),
         position_err: (0.5 * (covariance[(1, 1)] + covariance[(2, 2)])).max(0.0).sqrt(),
         chi2: chi2 / (count as f64 - 4.0).max(1.0),

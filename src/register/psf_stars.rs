@@ -224,11 +224,9 @@ impl NeighbourIndex {
         let mut found = Vec::new();
         for r in row - 1..=row + 1 {
             for c in column - 1..=column + 1 {
-                if r >= 0 && c >= 0 && (c as usize) < self.columns {
-                    if let Some(cell) = self.cells.get(r as usize * self.columns + c as usize) {
-                        found.extend_from_slice(cell);
-                    }
-                }
+                let inside = r >= 0 && c >= 0 && (c as usize) < self.columns;
+                let cell = inside.then(|| self.cells.get(r as usize * self.columns + c as usize)).flatten();
+                found.extend(cell.into_iter().flatten());
             }
         }
         found
