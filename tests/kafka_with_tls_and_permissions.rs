@@ -1,6 +1,7 @@
 //! Promise: over TLS and SCRAM, with exactly the documented permissions, everything arrives; each
 //! permission that is missing is named in the line that the operator reads; a wrong password and
 //! an unknown certificate are told apart.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 #[path = "support/alerts.rs"]
 mod alerts;

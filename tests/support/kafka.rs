@@ -2,7 +2,12 @@
 //!
 //! Where there is no `java` or `mvn` a test says "not run" and passes, unless
 //! `NIGHTJAR_REQUIRE_KAFKA=1`, which makes it fail.
-#![allow(dead_code, reason = "each test uses its part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "each test uses its part; one that cannot go on fails"
+)]
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
