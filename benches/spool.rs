@@ -18,7 +18,7 @@ const ROUNDS: usize = 12;
 const SEGMENTS: usize = 2000;
 
 fn exposure() -> Vec<Message> {
-    let noise = |i: usize| (0..BYTES).map(move |j| ((i * 31 + j) * 2_654_435_761 >> 13) as u8).collect();
+    let noise = |i: usize| (0..BYTES).map(move |j| (((i * 31 + j) * 2_654_435_761) >> 13) as u8).collect();
     (0..ALERTS)
         .map(|i| Message {
             topic: "nightjar_20261124_programid1".into(),

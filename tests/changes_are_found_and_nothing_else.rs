@@ -116,12 +116,13 @@ fn changed(science: &Path, name: &str, change: impl Fn(usize, usize, f32) -> f32
 fn degenerate_frames_end_in_a_reason_and_not_in_a_flood() {
     let folder = tempfile::tempdir().unwrap();
     let (science, reference) = pair(folder.path(), &[]);
-    let cases: [(&str, Box<dyn Fn(usize, usize, f32) -> f32>); 5] = [
-        ("blank.fits", Box::new(|_, _, _| 700.0)),
-        ("saturated.fits", Box::new(|_, _, _| 400_000.0)),
-        ("nan.fits", Box::new(|_, _, _| f32::NAN)),
-        ("half.fits", Box::new(|y, _, v| if y < 384 { f32::NAN } else { v })),
-        ("moonlit.fits", Box::new(|y, x, v| v + 0.5 * (x + y) as f32)),
+    type Spoil = fn(usize, usize, f32) -> f32;
+    let cases: [(&str, Spoil); 5] = [
+        ("blank.fits", |_, _, _| 700.0),
+        ("saturated.fits", |_, _, _| 400_000.0),
+        ("nan.fits", |_, _, _| f32::NAN),
+        ("half.fits", |y, _, v| if y < 384 { f32::NAN } else { v }),
+        ("moonlit.fits", |y, x, v| v + 0.5 * (x + y) as f32),
     ];
     for (name, change) in &cases {
         let path = changed(&science, name, change);

@@ -8,6 +8,7 @@
 //! Here each row runs for seconds. `make campaign` runs `campaign` with `NIGHTJAR_CAMPAIGN=1`,
 //! which makes the rows long, and prints the table. The controls break the protocol on purpose
 //! and must be found out, else a row proves nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 #[path = "support/alerts.rs"]
 mod alerts;

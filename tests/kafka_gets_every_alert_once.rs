@@ -1,5 +1,6 @@
 //! Promise: every alert of every acknowledged exposure reaches a reader of committed records once,
 //! through SIGKILL of the sender in mid-transaction and through brokers that hang, die and return.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 #[path = "support/alerts.rs"]
 mod alerts;

@@ -1,5 +1,6 @@
 //! Promise: while the broker is away alerts wait in the spool, the journal says so once with what
 //! to do, memory and disk stay as they are, and stopping is not held up.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 #[path = "support/alerts.rs"]
 mod alerts;

@@ -13,6 +13,7 @@ use nightjar::uplink::embedded::EmbeddedBroker;
 use nightjar::uplink::follower::{Followed, Follower};
 use nightjar::uplink::{State, Uplink};
 
+#[allow(clippy::type_complexity, reason = "what is compared, spelled out")]
 #[test]
 fn every_alert_of_a_rehearsal_is_read_back_once() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
 //! Promise: `nightjar spool` looks into a spool that is in use, finds every damaged byte, takes
 //! alerts out, and asks the daemon to send refused ones again.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 #[path = "support/alerts.rs"]
 mod alerts;

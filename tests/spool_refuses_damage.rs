@@ -1,5 +1,6 @@
 //! Promise: a damaged byte is always noticed, costs at most the records it touches, and no damage,
 //! however malicious, makes the spool read wrong messages, panic, or take memory without bound.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

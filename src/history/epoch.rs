@@ -11,13 +11,13 @@ use serde::Serialize;
 /// a NaN.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct PriorEpoch {
-    /// Julian date (UTC) at which the shutter opened [days].
+    /// Julian date (UTC) at which the shutter opened (days).
     pub jd: f64,
     /// Filter: 1 g, 2 r, 3 i; from 10 up the observatory's own.
     pub fid: i32,
     /// Number of the exposure: night (4 digits), day fraction (5), rcid (2), 15.
     pub pid: i64,
-    /// Magnitude of a 5-sigma point source in the difference image [mag].
+    /// Magnitude of a 5-sigma point source in the difference image (mag).
     pub diffmaglim: Option<f32>,
     /// File name of the difference image.
     pub pdiffimfilename: Option<String>,
@@ -37,51 +37,51 @@ pub struct PriorEpoch {
     pub rcid: Option<i32>,
     /// Field of the observatory's grid; fields with a name have a number made from it.
     pub field: Option<i32>,
-    /// Column on the exposure, first pixel is 1 [pixels].
+    /// Column on the exposure, first pixel is 1 (pixels).
     pub xpos: Option<f32>,
-    /// Row on the exposure, first pixel is 1 [pixels].
+    /// Row on the exposure, first pixel is 1 (pixels).
     pub ypos: Option<f32>,
-    /// Right ascension, ICRS [deg].
+    /// Right ascension, ICRS (deg).
     pub ra: Option<f64>,
-    /// Declination, ICRS [deg].
+    /// Declination, ICRS (deg).
     pub dec: Option<f64>,
-    /// Magnitude of the PSF flux in the difference image [mag].
+    /// Magnitude of the PSF flux in the difference image (mag).
     pub magpsf: Option<f32>,
-    /// 1-sigma error of magpsf [mag].
+    /// 1-sigma error of magpsf (mag).
     pub sigmapsf: Option<f32>,
     /// Reduced chi-square of the PSF fit.
     pub chipsf: Option<f32>,
-    /// Magnitude in a 14 pixel diameter aperture on the difference image [mag].
+    /// Magnitude in a 14 pixel diameter aperture on the difference image (mag).
     pub magap: Option<f32>,
-    /// 1-sigma error of magap [mag].
+    /// 1-sigma error of magap (mag).
     pub sigmagap: Option<f32>,
-    /// Distance to the nearest source of the reference image [pixels].
+    /// Distance to the nearest source of the reference image (pixels).
     pub distnr: Option<f32>,
-    /// PSF magnitude of that source [mag].
+    /// PSF magnitude of that source (mag).
     pub magnr: Option<f32>,
-    /// 1-sigma error of magnr [mag].
+    /// 1-sigma error of magnr (mag).
     pub sigmagnr: Option<f32>,
     /// Reduced chi-square of its PSF fit.
     pub chinr: Option<f32>,
     /// Sharpness of its PSF fit: 0 like a star, above broader, below sharper.
     pub sharpnr: Option<f32>,
-    /// Local level of the difference image around the candidate [e-].
+    /// Local level of the difference image around the candidate (e-).
     pub sky: Option<f32>,
-    /// magap - magpsf [mag].
+    /// magap - magpsf (mag).
     pub magdiff: Option<f32>,
-    /// Full width at half maximum on the difference image, Gaussian core [pixels].
+    /// Full width at half maximum on the difference image, Gaussian core (pixels).
     pub fwhm: Option<f32>,
     /// Likeness to a star: 0 to 1.
     pub classtar: Option<f32>,
-    /// Distance to the nearest edge of the exposure [pixels].
+    /// Distance to the nearest edge of the exposure (pixels).
     pub mindtoedge: Option<f32>,
-    /// diffmaglim - magap [mag].
+    /// diffmaglim - magap (mag).
     pub magfromlim: Option<f32>,
     /// FWHM of the difference image's PSF over fwhm.
     pub seeratio: Option<f32>,
-    /// Rms width along the major axis [pixels].
+    /// Rms width along the major axis (pixels).
     pub aimage: Option<f32>,
-    /// Rms width along the minor axis [pixels].
+    /// Rms width along the minor axis (pixels).
     pub bimage: Option<f32>,
     /// aimage / fwhm.
     pub aimagerat: Option<f32>,
@@ -95,29 +95,29 @@ pub struct PriorEpoch {
     pub nbad: Option<i32>,
     /// Real or bogus, from shape and surroundings: 0 (bogus) to 1 (real).
     pub rb: Option<f32>,
-    /// Distance to the nearest known asteroid or comet within 30 arcsec [arcsec].
+    /// Distance to the nearest known asteroid or comet within 30 arcsec (arcsec).
     pub ssdistnr: Option<f32>,
-    /// Its predicted magnitude [mag].
+    /// Its predicted magnitude (mag).
     pub ssmagnr: Option<f32>,
     /// Its designation.
     pub ssnamenr: Option<String>,
     /// Sum over sum of absolute values of the central 5 x 5.
     pub sumrat: Option<f32>,
-    /// Magnitude in an 18 pixel diameter aperture on the difference image [mag].
+    /// Magnitude in an 18 pixel diameter aperture on the difference image (mag).
     pub magapbig: Option<f32>,
-    /// 1-sigma error of magapbig [mag].
+    /// 1-sigma error of magapbig (mag).
     pub sigmagapbig: Option<f32>,
-    /// Right ascension of the nearest source of the reference image [deg].
+    /// Right ascension of the nearest source of the reference image (deg).
     pub ranr: Option<f64>,
-    /// Declination of the nearest source of the reference image [deg].
+    /// Declination of the nearest source of the reference image (deg).
     pub decnr: Option<f64>,
     /// Signal to noise of the peak in the matched-filtered difference image.
     pub scorr: Option<f64>,
-    /// Zero point: magnitude of 1 electron an exposure in the pictures and fluxes [mag].
+    /// Zero point: magnitude of 1 electron an exposure in the pictures and fluxes (mag).
     pub magzpsci: Option<f32>,
-    /// 1-sigma error of magzpsci [mag].
+    /// 1-sigma error of magzpsci (mag).
     pub magzpsciunc: Option<f32>,
-    /// Rms of the calibration stars about the zero point [mag].
+    /// Rms of the calibration stars about the zero point (mag).
     pub magzpscirms: Option<f32>,
     /// Colour coefficient of the zero point.
     pub clrcoeff: Option<f32>,

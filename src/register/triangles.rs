@@ -6,7 +6,7 @@
 //! place, and the fullest cells are refined on all stars: pairs, affine fit, narrower pairs.
 //!
 //! **Acceptance.** The match is one of many that were tried, so it counts only when so many pairs
-//! would come about by chance with a probability below [`CHANCE`], all tries taken together: the
+//! would come about by chance with a probability below `CHANCE`, all tries taken together: the
 //! Poisson tail of the pairs beyond the three that fix the map, for the density of the second list
 //! and the final radius, times the number of like triangles. A false match would be a field full of
 //! dipoles; no match is a sentence to the operator.

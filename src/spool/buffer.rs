@@ -29,7 +29,7 @@ const HEADS_KEPT: usize = 4096;
 /// What can be set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SpoolParameters {
-    /// How long sent exposures are kept, hours [48].
+    /// How long sent exposures are kept, hours (48 by default).
     pub keep_sent_hours: f64,
 }
 

@@ -1,4 +1,5 @@
 //! A small ext4 in a file, behind a loop device, that can lose its power. Needs root.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
