@@ -12,6 +12,7 @@ mod candidate;
 mod container;
 mod cutout;
 mod identifiers;
+mod network;
 mod read;
 mod record;
 mod schema;
@@ -20,11 +21,13 @@ mod stamp;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
 pub use container::Profile;
 pub use identifiers::{MOST_ALERTS_A_SIGN, candidate_id, field_number, filter_number, processing_id};
+pub use network::{Network, NetworkError, Normalise, WeightsError};
 pub use read::{Packet, PacketError, read_packets};
 pub use schema::{AlertSchema, VERSION, alert_schema};
 pub use sheet::{MOST_ON_A_SHEET, sheet};
@@ -37,7 +40,7 @@ use cutout::{Gzip, LocalWcs, gzipped_fits};
 use record::{AlertRecord, CutoutRecord, Epochs};
 
 /// What is the same for every alert of a night.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct AlertParameters {
     /// Framing and what absent values look like.
     pub profile: Profile,
@@ -57,6 +60,8 @@ pub struct AlertParameters {
     pub filters: BTreeMap<String, i32>,
     /// Version of the model behind [`Candidate::rb`] (`rbversion`).
     pub rb_version: String,
+    /// The network behind `drb`, where the observatory has installed one.
+    pub network: Option<Arc<Network>>,
     /// Version of the program, for the header `software`.
     pub software: String,
 }
@@ -185,6 +190,10 @@ fn packet(
     let candidate = numbered.candidate;
     let cutouts = candidate.cutouts.as_ref().ok_or(AlertError::Cutouts { x: candidate.x, y: candidate.y })?;
     let mut record = candidate::candidate_record(numbered, past, exposure, conditions, parameters);
+    if let Some(network) = &parameters.network {
+        record.drb = Some(network.score([&cutouts.science, &cutouts.template, &cutouts.difference]));
+        record.drbversion.clone_from(&network.version);
+    }
     let remembered = candidate::remembered(&record);
     record.settle(parameters.profile == Profile::Ztf);
     let pid = record.pid;

@@ -1,9 +1,11 @@
 //! From the settings to the values that the stages get: the one place where both are named.
 
+use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::fallbacks::Fallbacks;
-use crate::alert::{AlertParameters, Profile};
+use crate::alert::{AlertParameters, Network, Profile};
 use crate::camera::HeaderFallbacks;
 use crate::service::credentials::{self, CredentialError};
 use crate::settings::{self, Settings};
@@ -30,8 +32,34 @@ pub fn alert_parameters(settings: &Settings) -> AlertParameters {
         rcid: settings.detector.rcid,
         filters: settings.filters.clone(),
         rb_version: REAL_BOGUS_VERSION.to_owned(),
+        network: installed_network(settings),
         software: concat!("nightjar ", env!("CARGO_PKG_VERSION")).to_owned(),
     }
+}
+
+/// The real-bogus network that the settings name. One that cannot be used is said in one line, and
+/// the night goes on without it.
+fn installed_network(settings: &Settings) -> Option<Arc<Network>> {
+    let weights = settings.alerts.real_bogus_model.as_deref()?;
+    match read_network(weights) {
+        Ok(network) => Some(Arc::new(network)),
+        Err(why) => {
+            let path = weights.display();
+            tracing::error!(
+                "the real-bogus model {path} is not used: {why}; alerts have no drb until [alerts] real_bogus_model is put right"
+            );
+            None
+        }
+    }
+}
+
+/// The network of `NAME.weights.h5` and `NAME.architecture.json` beside it.
+fn read_network(weights: &Path) -> Result<Network, String> {
+    let name = weights.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let version = name.strip_suffix(".weights.h5").ok_or("its name does not end in .weights.h5")?;
+    let architecture = weights.with_file_name(format!("{version}.architecture.json"));
+    let read = |path: &Path| fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+    Network::from_keras(version, &read(&architecture)?, &read(weights)?).map_err(|error| error.to_string())
 }
 
 /// The disk buffer.

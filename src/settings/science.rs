@@ -62,7 +62,8 @@ pub struct Alerts {
     pub topic: String,
     /// What `{prefix}` stands for. Default "nightjar".
     pub prefix: String,
-    /// Real-bogus model that fills `drb`. No default: `drb` is absent, `rb` is always there.
+    /// Real-bogus network that fills `drb`: `NAME.weights.h5` as Keras writes it (braai, for one),
+    /// with `NAME.architecture.json` beside it. No default: `drb` is absent, `rb` is always there.
     pub real_bogus_model: Option<PathBuf>,
 }
 

@@ -145,6 +145,7 @@ pub fn parameters() -> AlertParameters {
         rcid: 0,
         filters: BTreeMap::new(),
         rb_version: "shape-1".into(),
+        network: None,
         software: "nightjar 0.1.0".into(),
     }
 }
