@@ -27,9 +27,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            for sentence in failure.to_string().lines() {
-                eprintln!("nightjar: {sentence}");
-            }
+            log::last_words(&failure.to_string(), failure.exit_code());
             ExitCode::from(failure.exit_code())
         }
     }

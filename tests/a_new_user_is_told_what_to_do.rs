@@ -7,7 +7,7 @@ mod support {
 
 use std::path::Path;
 
-use support::night::{both, light_frames, nightjar, small_night};
+use support::night::{both, frames_of_kind, nightjar, small_night};
 
 /// Runs `simulate` with these arguments, expects it to fail, and gives its last line.
 fn refused(night: &Path, arguments: &[&str]) -> String {
@@ -47,7 +47,7 @@ fn each_wrong_use_ends_in_a_sentence_that_says_what_to_do() {
     // Light frames alone: nothing to calibrate them with.
     let lights = folder.path().join("lights");
     std::fs::create_dir(&lights).unwrap();
-    for file in light_frames(&night) {
+    for file in frames_of_kind(&night, "light") {
         std::fs::copy(&file, lights.join(file.file_name().unwrap())).unwrap();
     }
     let said = refused(&lights, &["--out", out]);

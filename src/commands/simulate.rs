@@ -106,6 +106,9 @@ fn print_table(summary: &Summary) {
         if let Some(reason) = &exposure.reason {
             println!("  no alerts: {reason}");
         }
+        for warning in &exposure.warnings {
+            println!("  note: {warning}");
+        }
     }
     let totals = &summary.totals;
     println!(

@@ -6,8 +6,8 @@
 //! same.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::intake::{Intake, Waiting};
@@ -85,6 +85,8 @@ struct Daemon {
     shutdown: Shutdown,
     reload: AtomicBool,
     hearts: Hearts,
+    /// Warnings of the last exposure.
+    said: Mutex<Vec<String>>,
 }
 
 /// Runs until a signal asks to stop.
@@ -130,6 +132,7 @@ pub fn run(settings: &Settings) -> Result<(), DaemonError> {
         shutdown: shutdown.clone(),
         reload: AtomicBool::new(false),
         hearts,
+        said: Mutex::default(),
     });
     systemd::ready("ready");
     systemd::feed_watchdog(daemon.hearts.clone(), shutdown.clone())?;
@@ -254,6 +257,7 @@ impl Daemon {
 
     fn say(&self, outcome: &Outcome) {
         self.board.done(outcome);
+        self.warn(outcome);
         let status = self.board.now();
         let exposure = &outcome.exposure;
         let kind = if outcome.result.is_ok() { events::EXPOSURE_DONE } else { events::EXPOSURE_WITHOUT_ALERTS };
@@ -273,6 +277,17 @@ impl Daemon {
                 waiting => format!(", {waiting} frames wait"),
             }
         );
+    }
+
+    /// Warnings of the stages: each once while it holds, since they tend to hold all night.
+    fn warn(&self, outcome: &Outcome) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        for warning in outcome.warnings() {
+            if !said.contains(warning) {
+                tracing::warn!(nightjar_exposure = %outcome.exposure.id, "exposure {}: {warning}", outcome.exposure.id);
+            }
+        }
+        *said = outcome.warnings().to_vec();
     }
 
     /// Something outside the exposure is in its way: it waits, on disk, and is tried again.
@@ -401,18 +416,22 @@ impl Daemon {
             && !uplink.drain(Duration::from_millis(200))
             && self.shutdown.phase() < Phase::AtOnce
         {}
+        self.look_at_uplink(&uplink);
         uplink.stop(Duration::ZERO);
-        self.look_at_end();
-    }
-
-    fn look_at_end(&self) {
-        let waiting = self.queue.len();
-        let spool = self.night.keeping().spool().status();
-        StatusFile::new(&self.settings.service.status_file).write(&self.board.now());
+        let undone = self.undone();
+        self.board.set(|status| status.frames_waiting = undone as u64);
+        let status = self.board.now();
+        StatusFile::new(&self.settings.service.status_file).write(&status);
         tracing::info!(
             message_id = events::STOPPED,
-            "nightjar has stopped: {waiting} frames wait in the frame journal, {} alerts in the spool",
-            spool.waiting_alerts
+            "nightjar has stopped: {undone} frames wait in the frame journal, {} alerts in the spool",
+            status.spool_alerts
         );
+    }
+
+    /// Frames of the journal that the next start takes up.
+    fn undone(&self) -> usize {
+        let frames = self.journal.frames().unwrap_or_default();
+        frames.iter().filter(|frame| !self.is_done(&frame.id)).count()
     }
 }

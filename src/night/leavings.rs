@@ -66,6 +66,8 @@ pub struct ExposureSummary {
     pub limit_mag: Option<f64>,
     /// Why there are no alerts; null where there are.
     pub reason: Option<String>,
+    /// What the operator should know of how the difference was made.
+    pub warnings: Vec<String>,
 }
 
 impl ExposureSummary {
@@ -84,6 +86,7 @@ impl ExposureSummary {
             seeing_arcsec: found.map(|f| round(f.seeing_arcsec, 3)),
             limit_mag: found.map(|f| round(f.limit_mag, 3)),
             reason: outcome.reason(),
+            warnings: outcome.warnings().to_vec(),
         }
     }
 }

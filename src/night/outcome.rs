@@ -49,6 +49,8 @@ pub struct Found {
     pub limit_mag: f64,
     /// Number of the exposure's file in the spool; `None` where there was nothing to keep.
     pub sequence: Option<u64>,
+    /// What the operator should know of how it was made, sentences.
+    pub warnings: Vec<String>,
 }
 
 impl Found {
@@ -65,6 +67,7 @@ impl Found {
             seeing_arcsec: detections.conditions.fwhm_px * detections.conditions.pixel_scale,
             limit_mag: detections.conditions.limit_mag,
             sequence: None,
+            warnings: detections.conditions.warnings.clone(),
         }
     }
 }
@@ -84,6 +87,11 @@ impl Outcome {
     /// Alerts that are durable.
     pub fn alerts(&self) -> usize {
         self.result.as_ref().map_or(0, |found| found.alerts)
+    }
+
+    /// What the operator should know of how the difference was made.
+    pub fn warnings(&self) -> &[String] {
+        self.result.as_ref().map_or(&[], |found| &found.warnings)
     }
 
     /// Why there are no alerts; `None` where there are.
@@ -176,6 +184,7 @@ pub(super) mod tests {
                 seeing_arcsec: 2.1,
                 limit_mag: 20.6,
                 sequence: Some(7),
+                warnings: Vec::new(),
             }),
         }
     }

@@ -35,6 +35,9 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(120);
 /// How long the consumer may take to read what is acknowledged.
 const READ_PATIENCE: Duration = Duration::from_secs(60);
 
+/// Asks the broker for its own number of copies of a new topic.
+const BROKERS_REPLICATION: i32 = -1;
+
 /// Where the alerts of a rehearsal go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Broker {
@@ -242,6 +245,8 @@ fn at(address: &str, settings: &Settings) -> UplinkParameters {
     let mut parameters = values::uplink_values(settings);
     parameters.brokers = vec![address.to_owned()];
     parameters.publish = true;
+    // As the broker has it: a rehearsal runs on what there is.
+    parameters.topics.replication = BROKERS_REPLICATION;
     parameters
 }
 

@@ -33,6 +33,19 @@ pub fn start() {
     let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
 }
 
+/// Why the program ends without having done what was asked, a line each: with fields in the journal,
+/// on standard error everywhere else. `exit_code` is one of sysexits.h.
+pub fn last_words(sentences: &str, exit_code: u8) {
+    let in_journal = standard_error_is_the_journal();
+    for sentence in sentences.lines() {
+        match (in_journal, exit_code) {
+            (true, 78) => tracing::error!(message_id = super::events::SETTINGS_WRONG, "{sentence}"),
+            (true, _) => tracing::error!("{sentence}"),
+            (false, _) => eprintln!("nightjar: {sentence}"),
+        }
+    }
+}
+
 /// Whether `JOURNAL_STREAM` (systemd.exec(5)) names the device and inode of standard error.
 fn standard_error_is_the_journal() -> bool {
     let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();

@@ -36,15 +36,14 @@ pub fn small_night(folder: &Path, exposures: usize) -> PathBuf {
     night
 }
 
-/// The light frames of a night in the order of their names.
-pub fn light_frames(night: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(night).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| {
-        path.is_file()
-            && nightjar::fits::read_header(path).is_ok_and(|header| {
-                header.text(&["IMAGETYP"]).is_some_and(|kind| kind.to_lowercase().contains("light"))
-            })
-    });
+/// The raw frames of a night that were taken for this ("light", "bias", …), by name.
+pub fn frames_of_kind(night: &Path, kind: &str) -> Vec<PathBuf> {
+    let is_of_kind = |path: &PathBuf| {
+        let header = nightjar::fits::read_header(path);
+        header.is_ok_and(|header| header.text(&["IMAGETYP"]).is_some_and(|value| value.to_lowercase().contains(kind)))
+    };
+    let entries = std::fs::read_dir(night).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = entries.filter(|path| path.is_file() && is_of_kind(path)).collect();
     files.sort();
     files
 }
