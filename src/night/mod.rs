@@ -14,15 +14,18 @@
 //! its reason and never stops the night.
 
 pub mod belt;
+pub mod bootstrap;
 pub mod candidates;
 pub mod compare;
 pub mod daemon;
 pub mod fallbacks;
 pub mod intake;
 pub mod keeping;
+mod layers_on_disk;
 pub mod leavings;
 pub mod outcome;
 pub mod queue;
+pub mod reference_builder;
 pub mod rehearsal;
 pub mod science;
 pub mod status;

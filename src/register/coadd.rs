@@ -17,7 +17,7 @@
 use ndarray::parallel::prelude::*;
 use ndarray::{Array2, ArrayView2, Axis};
 
-use super::polynomial::Map;
+use super::polynomial::{Domain, Map};
 use super::resample::{Source, marks, resample};
 use super::spline::BSpline;
 use crate::calibrate::CalibratedFrame;
@@ -45,6 +45,13 @@ pub struct Placement {
     pub flux_ratio: f64,
     /// FWHM of the frame's stars, pixels of the frame.
     pub fwhm_px: f64,
+}
+
+impl Placement {
+    /// That of the frame which gives the grid, of `shape` (rows, columns).
+    pub fn identity(shape: (usize, usize), fwhm_px: f64) -> Self {
+        Self { map: Map::identity(Domain::of_image(shape.1, shape.0)), flux_ratio: 1.0, fwhm_px }
+    }
 }
 
 /// A frame on the reference's grid and flux scale.
