@@ -8,9 +8,8 @@
 //!
 //! Frames belong to one field when they have one filter and their centres lie close together; where a
 //! frame has no coordinates, its field's name decides. A field is ready when it has as many good
-//! frames as are needed, of at least two nights where it can: frames of one night alone share their
-//! clouds, their moon and their asteroids, so a single night has to bring half as many again. A field
-//! never takes more room than twice the frames that are needed; beyond that the widest stars go.
+//! frames as are needed; more than one night may bring them. It never takes more room than twice the
+//! frames that are needed; beyond that the frames of widest stars go.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,6 +18,7 @@ use super::reference_builder::{BuildError, Built, build};
 use crate::calibrate::{AdoptParameters, CalibratedFrame, FrameImages, adopt};
 use crate::exposure::Exposure;
 use crate::fits::{FitsError, Header, read_header, read_planes, write_fits};
+use crate::register::coadd::FEWEST_FRAMES;
 use crate::register::stars::find;
 use crate::time::NightName;
 use crate::wcs::{Wcs, separation};
@@ -80,26 +80,20 @@ pub struct Growth {
 }
 
 impl Growth {
-    /// Whether the reference can be built: enough good frames, of two nights or half as many again of one.
+    /// Whether the reference can be built.
     pub fn ready(&self) -> bool {
-        let needed = if self.nights < 2 { self.needed + self.needed / 2 } else { self.needed };
-        self.good >= needed
+        self.good >= self.needed
     }
 }
 
 impl std::fmt::Display for Growth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { field, filter, good, needed, .. } = self;
-        if self.ready() {
-            write!(
-                f,
-                "no reference yet for {field} in {filter}: its {good} good frames make one when the night is over"
-            )
-        } else if good >= needed {
-            write!(f, "no reference yet for {field} in {filter}: {good} good frames kept; a second night is awaited")
-        } else {
-            let more = needed - good;
-            write!(f, "no reference yet for {field} in {filter}: {good} good frames kept, {more} more make one")
+        let Self { field, filter, good, needed, nights } = self;
+        let nights = if *nights == 1 { "one night".to_owned() } else { format!("{nights} nights") };
+        write!(f, "no reference yet for {field} in {filter}: {good} good frames of {nights} are kept, ")?;
+        match needed.saturating_sub(*good) {
+            0 => f.write_str("enough to build one when the night is over"),
+            more => write!(f, "{more} more make one"),
         }
     }
 }
@@ -141,6 +135,7 @@ impl Bootstrap {
     ///
     /// When the folder is there and cannot be read.
     pub fn open(references: &Path, needed: usize, read: ReadExposure) -> Result<Self, BootstrapError> {
+        let needed = needed.max(FEWEST_FRAMES);
         let mut bootstrap = Self { references: references.to_owned(), needed, read, fields: Vec::new() };
         for folder in entries(&references.join(GROWING))?.into_iter().filter(|path| path.is_dir()) {
             for path in entries(&folder)?.into_iter().filter(|path| path.extension().is_some_and(|e| e == "fits")) {
@@ -190,19 +185,14 @@ impl Bootstrap {
         self.fields.iter().map(|field| self.growth(field)).collect()
     }
 
-    /// Builds the references of the fields that are ready, or, with `whatever_there_is`, of all that
-    /// have frames enough to tell a transient from the sky, and forgets their frames. Gives the files.
+    /// Builds the references of the fields that are ready and forgets their frames. Gives the files.
     pub fn build_ready(
         &mut self,
         parameters: &AdoptParameters,
-        whatever_there_is: bool,
         say: &dyn Fn(&str),
     ) -> Vec<Result<(PathBuf, Built), BootstrapError>> {
-        let enough = |growth: &Growth| {
-            growth.ready() || (whatever_there_is && growth.good >= crate::register::coadd::FEWEST_FRAMES)
-        };
         let (ready, waiting): (Vec<Field>, Vec<Field>) =
-            std::mem::take(&mut self.fields).into_iter().partition(|field| enough(&self.growth(field)));
+            std::mem::take(&mut self.fields).into_iter().partition(|field| self.growth(field).ready());
         self.fields = waiting;
         let mut results = Vec::new();
         for field in ready {
@@ -319,7 +309,7 @@ impl Bootstrap {
     /// Lets the frames of widest stars go where a field has more than twice what it needs.
     fn limit(&mut self, index: usize) {
         let field = &mut self.fields[index];
-        while field.frames.len() > 2 * self.needed.max(1) {
+        while field.frames.len() > 2 * self.needed {
             let width = |at: &usize| field.frames[*at].fwhm_px;
             let Some(worst) = (0..field.frames.len()).max_by(|a, b| width(a).total_cmp(&width(b))) else { return };
             let frame = field.frames.swap_remove(worst);

@@ -76,6 +76,11 @@ impl Night {
         *self.science.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(science);
     }
 
+    /// Builds the references of fields that have frames enough; `say` hears of each. Gives their number.
+    pub fn build_references(&self, say: &dyn Fn(&str)) -> usize {
+        self.science().build_references(say)
+    }
+
     /// Takes the files of a rehearsal back, to finish them.
     pub fn into_leavings(self) -> Option<Leavings> {
         self.leavings.map(|leavings| leavings.into_inner().unwrap_or_else(PoisonError::into_inner))
