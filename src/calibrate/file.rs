@@ -49,6 +49,11 @@ impl<'a> FrameImages<'a> {
         Self { frame, primary, variance, mask: mask_header(), mesh }
     }
 
+    /// The header of the primary image, for cards beyond those of the frame.
+    pub fn primary_mut(&mut self) -> &mut Header {
+        &mut self.primary
+    }
+
     /// The images in the order of the file.
     pub fn hdus(&self) -> [HduOut<'_>; 5] {
         let frame = self.frame;

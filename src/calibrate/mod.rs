@@ -2,6 +2,7 @@
 
 mod adopt;
 pub mod background;
+mod combined;
 mod cosmic_rays;
 mod dark_current;
 mod file;
@@ -101,7 +102,7 @@ pub enum CalibrateError {
 /// A calibrated exposure: electrons above the sky, with variance and mask beside them.
 ///
 /// Made only here: by [`calibrate`](self) from a raw frame and masters, or by adopting an image
-/// that somebody else has calibrated.
+/// that somebody else has calibrated, or by combining calibrated ones.
 #[derive(Debug, Clone)]
 pub struct CalibratedFrame {
     exposure: Exposure,

@@ -71,6 +71,7 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), Failure> {
     progress.finish();
     let rehearsed = rehearsed?;
     print_table(&rehearsed.summary);
+    rehearsed.references.iter().for_each(|line| eprintln!("{line}"));
     tell(&rehearsed, args.out.as_deref())
 }
 

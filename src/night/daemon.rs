@@ -146,7 +146,7 @@ pub fn run(settings: &Settings) -> Result<(), DaemonError> {
         at_pipeline.process();
         ends.store(true, Ordering::Release);
     })?;
-    daemon.look_after(&uplink, &hangup);
+    Daemon::look_after(&daemon, &uplink, &hangup);
     daemon.stop(uplink, &ended);
     Ok(())
 }
@@ -310,6 +310,19 @@ impl Daemon {
         self.shutdown.sleep(RETRY);
     }
 
+    /// Builds the references that the night's frames make, beside everything else: it is noon.
+    fn build_references(self: &Arc<Self>) {
+        let daemon = Arc::clone(self);
+        let build = move || {
+            if daemon.night.build_references(&|line| tracing::info!("{line}")) > 0 {
+                daemon.reload.store(true, Ordering::Relaxed);
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("references".into()).spawn(build) {
+            tracing::error!("no thread to build references in: {error}");
+        }
+    }
+
     fn is_done(&self, exposure: &ExposureId) -> bool {
         // An unreadable ledger means that a frame is processed again: the spool knows the twin.
         self.night.keeping().is_done(exposure).unwrap_or(false)
@@ -317,7 +330,7 @@ impl Daemon {
 
     /// The main thread: shows the state, holds alerts while the clock is wrong, keeps the journal
     /// small, backs the history up.
-    fn look_after(&self, uplink: &Uplink, hangup: &AtomicBool) {
+    fn look_after(self: &Arc<Self>, uplink: &Uplink, hangup: &AtomicBool) {
         let mut file = StatusFile::new(&self.settings.service.status_file);
         let mut rounds: u64 = 0;
         let mut clock_wrong = false;
@@ -340,6 +353,7 @@ impl Daemon {
                 if let Err(error) = self.night.keeping().back_up() {
                     tracing::error!("the history could not be backed up: {error}");
                 }
+                self.build_references();
             }
             rounds += 1;
             if self.shutdown.sleep(LOOK) {

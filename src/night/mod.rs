@@ -14,15 +14,18 @@
 //! its reason and never stops the night.
 
 pub mod belt;
+pub mod bootstrap;
 pub mod candidates;
 pub mod compare;
 pub mod daemon;
 pub mod fallbacks;
 pub mod intake;
 pub mod keeping;
+mod layers_on_disk;
 pub mod leavings;
 pub mod outcome;
 pub mod queue;
+pub mod reference_builder;
 pub mod rehearsal;
 pub mod science;
 pub mod status;
@@ -71,6 +74,11 @@ impl Night {
     /// Other masters and references from the next frame on.
     pub fn replace_science(&self, science: Science) {
         *self.science.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(science);
+    }
+
+    /// Builds the references of fields that have frames enough; `say` hears of each. Gives their number.
+    pub fn build_references(&self, say: &dyn Fn(&str)) -> usize {
+        self.science().build_references(say)
     }
 
     /// Takes the files of a rehearsal back, to finish them.

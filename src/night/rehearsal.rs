@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::intake::Waiting;
@@ -89,6 +89,8 @@ pub struct Rehearsed {
     pub summary: Summary,
     /// What the consumer read.
     pub read: Followed,
+    /// The references that were built after the last exposure, a sentence each.
+    pub references: Vec<String>,
     /// The last trouble of the uplink, when alerts did not arrive.
     pub trouble: Option<String>,
 }
@@ -183,11 +185,14 @@ pub fn rehearse(
         peak_rss_mb: memory::peak_rss_mb(),
     };
     let summary = Summary { exposures, totals };
+    let references = Mutex::new(Vec::new());
+    pipeline.build_references(&|line| references.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned()));
+    let references = references.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(leavings) = pipeline.into_leavings() {
         leavings.finish(&summary)?;
     }
     uplink.stop(Duration::ZERO);
-    Ok(Rehearsed { summary, read: follower.finish(), trouble: status.last_error })
+    Ok(Rehearsed { summary, read: follower.finish(), trouble: status.last_error, references })
 }
 
 /// Feeds the frames to the pipeline when they are due and collects what they came to.

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::bootstrap::Bootstrap;
 use super::compare::{Compared, compare};
 use super::fallbacks::Fallbacks;
 use super::intake::Waiting;
@@ -14,7 +15,7 @@ use crate::camera::{HeaderFallbacks, RawFrame, exposure_from_header, raw_frame};
 use crate::detect::context::ReferenceContext;
 use crate::exposure::{Exposure, FrameKind};
 use crate::fits::{Header, read_image};
-use crate::register::library::{Library, Reference};
+use crate::register::library::{Library, NoReference, Reference};
 use crate::register::stars::{StarList, find};
 use crate::settings::Settings;
 use crate::wcs::Wcs;
@@ -35,6 +36,8 @@ pub struct Science {
     threshold: f64,
     masters: Masters,
     library: Library,
+    /// Fields without a reference, whose frames are kept until they make one.
+    growing: Option<Mutex<Bootstrap>>,
     /// The stars of the reference that served last.
     stars: Mutex<Option<(i64, Arc<StarList>)>>,
 }
@@ -63,7 +66,7 @@ impl Science {
                 settings.references.folder.display()
             );
         }
-        Ok(Self::with(settings, masters, library))
+        Ok(Self::with(settings, masters, library).growing(settings, &|line| tracing::warn!("{line}")))
     }
 
     /// With what lies inside a recorded night, else with the settings' folders; `say` hears what is
@@ -74,8 +77,9 @@ impl Science {
     /// When there are neither masters nor frames to make them of.
     pub fn of_night(night: &RecordedNight, settings: &Settings, say: &dyn Fn(&str)) -> Result<Self, ScienceError> {
         let masters = masters_for_night(night, settings, say)?;
-        let folder = night.folder_with_files("references");
-        let folder = folder.unwrap_or_else(|| settings.references.folder.clone());
+        let own = night.folder_with_files("references");
+        let brings_its_own = own.is_some();
+        let folder = own.unwrap_or_else(|| settings.references.folder.clone());
         let files = fits_files(&folder).unwrap_or_default();
         let library = library(settings, &files);
         say_refused(&library, say);
@@ -87,7 +91,9 @@ impl Science {
             )),
             count => say(&format!("{count} references from {}", folder.display())),
         }
-        Ok(Self::with(settings, masters, library))
+        let science = Self::with(settings, masters, library);
+        // A night that brings references is compared with these and no others.
+        Ok(if brings_its_own { science } else { science.growing(settings, say) })
     }
 
     fn with(settings: &Settings, masters: Masters, library: Library) -> Self {
@@ -99,7 +105,52 @@ impl Science {
             threshold: settings.detect.threshold,
             masters,
             library,
+            growing: None,
             stars: Mutex::new(None),
+        }
+    }
+
+    /// Keeps frames of fields without a reference in the settings' folder, where the settings ask for it.
+    fn growing(mut self, settings: &Settings, say: &dyn Fn(&str)) -> Self {
+        if !settings.references.build {
+            return self;
+        }
+        let needed = settings.references.frames_needed as usize;
+        match Bootstrap::open(&settings.references.folder, needed, Box::new(reader(settings))) {
+            Ok(bootstrap) => self.growing = Some(Mutex::new(bootstrap)),
+            Err(error) => say(&format!("no references can be built: {error}")),
+        }
+        self
+    }
+
+    /// Builds the references of fields that have frames enough; `say` hears of each. Gives their number.
+    pub fn build_references(&self, say: &dyn Fn(&str)) -> usize {
+        let Some(growing) = &self.growing else { return 0 };
+        let mut growing = growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let results = growing.build_ready(&self.fallbacks.adopt, &|_| ());
+        let mut built = 0;
+        for result in results {
+            match result {
+                Ok((path, reference)) => {
+                    built += 1;
+                    let frames = reference.used.len();
+                    say(&format!("{}: a new reference of {frames} frames", path.display()));
+                    for (file, reason) in &reference.refused {
+                        say(&format!("{file} is no part of it: {reason}"));
+                    }
+                }
+                Err(error) => say(&error.to_string()),
+            }
+        }
+        built
+    }
+
+    /// Why a frame without a reference makes no alerts, and how far its field is on its way to one.
+    fn without_reference(&self, frame: &CalibratedFrame, reason: &NoReference) -> String {
+        let Some(growing) = &self.growing else { return reason.to_string() };
+        match growing.lock().unwrap_or_else(PoisonError::into_inner).keep(frame) {
+            Ok(growth) => growth.to_string(),
+            Err(error) => format!("{reason}; {error}"),
         }
     }
 
@@ -139,7 +190,10 @@ impl Science {
     pub fn compare(&self, frame: CalibratedFrame) -> Result<Compared, String> {
         let wcs = Wcs::from_header(frame.header()).ok();
         let serving = self.library.find(frame.exposure(), wcs.as_ref(), frame.pixels().shape());
-        let entry = serving.map_err(|e| e.to_string())?.entry;
+        let entry = match serving {
+            Ok(serving) => serving.entry,
+            Err(reason) => return Err(self.without_reference(&frame, &reason)),
+        };
         let reference = self.library.load(entry).map_err(|e| e.to_string())?;
         let stars = self.stars_of(&reference);
         let context = ReferenceContext {
@@ -175,17 +229,18 @@ impl Science {
 }
 
 fn library(settings: &Settings, files: &[PathBuf]) -> Library {
-    let fallbacks = fallbacks(settings).unwrap_or_default();
-    let header = HeaderFallbacks {
-        // A deep image need not say what it was taken for, nor for how long.
-        kind: Some(FrameKind::Light),
-        exposure_s: fallbacks.header.exposure_s.or(Some(1.0)),
-        ..fallbacks.header
-    };
-    let read = |cards: &Header, name: &str| -> Result<Exposure, String> {
-        exposure_from_header(cards, name, settings.observatory.longitude_deg, &header).map_err(|e| e.to_string())
-    };
-    Library::index(files, &read, fallbacks.adopt, REFERENCES_IN_MEMORY)
+    let adopt = fallbacks(settings).unwrap_or_default().adopt;
+    Library::index(files, &reader(settings), adopt, REFERENCES_IN_MEMORY)
+}
+
+/// Reads what the header of a calibrated image says of its exposure.
+fn reader(settings: &Settings) -> impl Fn(&Header, &str) -> Result<Exposure, String> + Send + Sync + 'static {
+    let own = fallbacks(settings).unwrap_or_default().header;
+    // A deep image need not say what it was taken for, nor for how long.
+    let header =
+        HeaderFallbacks { kind: Some(FrameKind::Light), exposure_s: own.exposure_s.or(Some(1.0)), ..own };
+    let longitude_deg = settings.observatory.longitude_deg;
+    move |cards, name| exposure_from_header(cards, name, longitude_deg, &header).map_err(|e| e.to_string())
 }
 
 fn say_refused(library: &Library, say: &dyn Fn(&str)) {

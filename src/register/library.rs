@@ -28,6 +28,8 @@ use crate::wcs::{Wcs, WcsError, separation};
 
 /// Magnitude of one electron for references that do not say it: magnitudes are then instrumental.
 pub const FALLBACK_ZERO_POINT: f64 = 25.0;
+/// `MAGZP` and its synonyms: the magnitude of one unit of the image.
+pub const ZERO_POINT_KEYWORDS: [&str; 7] = ["MAGZP", "MAGZERO", "MAGZPT", "ZP", "ZEROPOINT", "ZEROPNT", "PHOTZP"];
 /// Least part of an exposure that a reference has to cover to be compared with it.
 pub const LEAST_OVERLAP: f64 = 0.1;
 /// Points a side at which the overlap is probed.
@@ -352,9 +354,7 @@ impl Entry {
             frames: header
                 .number(&["NFRAMES", "NCOMBINE", "NIMAGES", "NCOADD"])
                 .map_or(1, |n| n.clamp(1.0, 1e6) as i32),
-            zero_point: header
-                .number(&["MAGZP", "MAGZERO", "MAGZPT", "ZP", "ZEROPOINT", "ZEROPNT", "PHOTZP"])
-                .filter(|zero_point| (-50.0..=60.0).contains(zero_point)),
+            zero_point: header.number(&ZERO_POINT_KEYWORDS).filter(|zero_point| (-50.0..=60.0).contains(zero_point)),
             limit_mag: header.number(&["MAGLIM", "LIMMAG", "MAGLIMIT"]),
         })
     }
@@ -403,14 +403,15 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// `RFID`, else the FNV-1a hash of the file's name without what follows its first point, 48 bits of
-/// it: positive, and exact in a double.
+/// `RFID`, else that of the file's name without what follows its first point.
 fn identity(header: &Header, name: &str) -> i64 {
-    if let Some(id) = header.number(&["RFID", "REFID"]).filter(|id| *id >= 1.0 && *id < 9e15) {
-        return id as i64;
-    }
-    let stem = name.split('.').next().unwrap_or(name);
-    let hash = stem
+    let written = header.number(&["RFID", "REFID"]).filter(|id| *id >= 1.0 && *id < 9e15);
+    written.map_or_else(|| id_of_name(name.split('.').next().unwrap_or(name)), |id| id as i64)
+}
+
+/// A number for a reference of this name: 48 bits of its FNV-1a hash, positive, and exact in a double.
+pub fn id_of_name(name: &str) -> i64 {
+    let hash = name
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     ((hash >> 16) as i64).max(1)

@@ -6,6 +6,7 @@
 //! synthetic scenes its true error was 0.0005 px.
 
 mod align;
+pub mod coadd;
 pub mod library;
 pub mod polynomial;
 mod psf_stars;
