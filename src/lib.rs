@@ -11,6 +11,8 @@
 //! [`wcs`], [`units`], [`time`], [`exposure`] and [`fits`]. `night` joins the stages and holds no
 //! arithmetic. `tests/layers.rs` holds this table.
 
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
 pub mod alert;
 pub mod calibrate;
 pub mod camera;

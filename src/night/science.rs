@@ -237,8 +237,7 @@ fn library(settings: &Settings, files: &[PathBuf]) -> Library {
 fn reader(settings: &Settings) -> impl Fn(&Header, &str) -> Result<Exposure, String> + Send + Sync + 'static {
     let own = fallbacks(settings).unwrap_or_default().header;
     // A deep image need not say what it was taken for, nor for how long.
-    let header =
-        HeaderFallbacks { kind: Some(FrameKind::Light), exposure_s: own.exposure_s.or(Some(1.0)), ..own };
+    let header = HeaderFallbacks { kind: Some(FrameKind::Light), exposure_s: own.exposure_s.or(Some(1.0)), ..own };
     let longitude_deg = settings.observatory.longitude_deg;
     move |cards, name| exposure_from_header(cards, name, longitude_deg, &header).map_err(|e| e.to_string())
 }
