@@ -5,11 +5,11 @@
 //!
 //! **Outliers.** What one frame alone shows (a transient, an asteroid, a missed cosmic ray) must not
 //! survive. A pixel is left out where it differs from the median of the frames by more than
-//! [`CLIP`] σ, σ from the variance planes, plus [`SEEING_PART`] of the brightest median around it:
+//! `CLIP` σ, σ from the variance planes, plus `SEEING_PART` of the brightest median around it:
 //! stars differ from frame to frame by the seeing, and clipping them would make their PSF depend on
 //! their brightness (Gruen, Seitz & Bernstein 2014, PASP 126, 158, allow for it in the same way).
 //! Since the wings of what is cut stand below the limit, neighbours of a cut pixel are cut from
-//! [`CLIP_BESIDE`] σ on, as far out as a PSF reaches.
+//! `CLIP_BESIDE` σ on, as far out as a PSF reaches.
 //!
 //! **Weights** are one number a frame, 1/(σ · FWHM)², which is best for point sources, and not one a
 //! pixel, which would weigh bright stars otherwise than the sky (and bias their flux).
