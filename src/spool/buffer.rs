@@ -1,4 +1,4 @@
-//! The open spool: reserve, commit, hand out, settle.
+//! The open spool: reserve, commit, hand out. What the broker says is in [`super::settling`].
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
@@ -9,22 +9,19 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::aside::{self, Aside};
 use super::cursor::Cursor;
 use super::disk::Disk;
-use super::format::{self, Damage};
+use super::format;
 use super::identity::Identity;
-use super::pressure::{self, Kept, Pressure};
+use super::pressure::Pressure;
 use super::recovery::{self, Finding, Sent, Unsent, io_error};
 use super::segment::{self, ReadError, SegmentReader, file_name};
-use super::store::{Store, Writing, replace_small};
+use super::store::{Store, Writing};
 use super::{Epoch, Message, Result, SpoolError};
 use crate::exposure::ExposureId;
 
 /// Bytes of `reserve.bin`.
-const RESERVE: u64 = 8 << 20;
-/// Heads of trimmed exposures that are kept to recognise a repeated one.
-const HEADS_KEPT: usize = 4096;
+pub(super) const RESERVE: u64 = 8 << 20;
 
 /// What can be set.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,31 +120,37 @@ pub struct SpoolStatus {
 }
 
 pub(super) struct Inner {
-    next: u64,
-    temporary: u64,
-    ready: BTreeMap<u64, Unsent>,
-    sent: BTreeMap<u64, Sent>,
-    exposures: HashMap<String, u64>,
-    cursor: Cursor,
-    missing: u64,
+    pub(super) next: u64,
+    pub(super) temporary: u64,
+    pub(super) ready: BTreeMap<u64, Unsent>,
+    pub(super) sent: BTreeMap<u64, Sent>,
+    pub(super) exposures: HashMap<String, u64>,
+    pub(super) cursor: Cursor,
+    pub(super) missing: u64,
     pub(super) dead: u64,
-    quarantined: u64,
-    pressure: Pressure,
-    largest: u64,
-    reserve_kept: bool,
-    refusing: Option<String>,
+    pub(super) quarantined: u64,
+    pub(super) pressure: Pressure,
+    pub(super) largest: u64,
+    /// Bytes written since the spool was opened.
+    pub(super) written: u64,
+    /// Where the measuring of the rate began: seconds since 1970, and `written` then.
+    pub(super) rate_from: Option<(i64, u64)>,
+    /// Bytes that the spool grows by in a second while exposures are taken.
+    pub(super) rate: f64,
+    pub(super) reserve_kept: bool,
+    pub(super) refusing: Option<String>,
 }
 
 /// The disk buffer, open for writing. Share it by `Arc`: the night commits, the uplink sends.
 pub struct Spool {
     pub(super) store: Arc<dyn Store>,
-    parameters: SpoolParameters,
-    uuid: Uuid,
-    epoch: Epoch,
+    pub(super) parameters: SpoolParameters,
+    pub(super) uuid: Uuid,
+    pub(super) epoch: Epoch,
     findings: Vec<Finding>,
     inner: Mutex<Inner>,
     /// Held while an exposure is written; only its holder moves `Inner::next`.
-    writing: Mutex<()>,
+    pub(super) writing: Mutex<()>,
     arrived: Condvar,
     _lock: Box<dyn Any + Send + Sync>,
 }
@@ -178,7 +181,12 @@ impl Spool {
                 (None, Err(why)) => return Err(SpoolError::Identity { place: on.place(), why }),
             },
         };
-        let epoch = identity.open(on).map_err(io_error(on, "writing spool.json"))?;
+        let epoch = match identity.open(on) {
+            // The reserve is there so that even a full disk lets the spool open and drain.
+            Err(error) if is_full(&error) && on.remove("reserve.bin").is_ok() => identity.open(on),
+            epoch => epoch,
+        }
+        .map_err(io_error(on, "writing spool.json"))?;
         let mut found = recovery::recover(on, identity.uuid)?;
         early.append(&mut found.findings);
         found.cursor.begin_epoch(found.next, epoch);
@@ -199,6 +207,9 @@ impl Spool {
             quarantined: count("quarantine")?,
             pressure: Pressure::Ample,
             largest: 0,
+            written: 0,
+            rate_from: None,
+            rate: 0.0,
             reserve_kept: false,
             refusing: None,
         };
@@ -276,11 +287,6 @@ impl Spool {
         }
     }
 
-    fn full(&self, needed: u64) -> SpoolError {
-        let free = self.store.room().map_or(0, |room| room.free_bytes);
-        SpoolError::Full { place: self.store.place(), free_mb: free >> 20, needed_mb: (needed >> 20) + 1 }
-    }
-
     /// Reserves exactly and commits.
     pub fn append(&self, exposure: &ExposureId, messages: &[Message]) -> Result<Receipt> {
         let reservation = self.reserve(segment::segment_bytes(exposure.as_str(), messages))?;
@@ -346,6 +352,7 @@ impl Spool {
         let mut inner = self.inner();
         inner.next = sequence + 1;
         inner.largest = inner.largest.max(bytes);
+        inner.written += bytes;
         inner.exposures.insert(exposure.to_owned(), sequence);
         let count = head.count;
         inner.ready.insert(sequence, Unsent { exposure: exposure.to_owned(), epoch: self.epoch, count, bytes });
@@ -398,151 +405,6 @@ impl Spool {
         })
     }
 
-    /// Moves an unsent exposure of which nothing can be read to `quarantine/`, so that it does not
-    /// hold up the others. Its alerts are counted as damaged; gives its name and their number.
-    pub fn set_aside(&self, sequence: u64, now_s: i64) -> Result<(String, u32)> {
-        let name = file_name(sequence);
-        let Some(unsent) = self.inner().ready.get(&sequence).cloned() else { return Ok((String::new(), 0)) };
-        self.store
-            .rename(&format!("ready/{name}"), &format!("quarantine/{name}"))
-            .and_then(|()| self.store.sync_folder("quarantine"))
-            .map_err(self.io(format!("moving {name} to quarantine/")))?;
-        self.inner().ready.remove(&sequence);
-        let mut cursor = self.cursor_after(&[]);
-        cursor.settle(sequence, unsent.count, unsent.count);
-        self.inner().quarantined += 1;
-        self.adopt(cursor, now_s)?;
-        Ok((unsent.exposure, unsent.count))
-    }
-
-    /// The cursor as it will be when the first `settled` records of each of these are settled:
-    /// what goes to the broker in the transaction.
-    pub fn cursor_after(&self, steps: &[(u64, u32)]) -> Cursor {
-        let inner = self.inner();
-        let mut cursor = inner.cursor.clone();
-        for (sequence, settled) in steps {
-            if let Some(unsent) = inner.ready.get(sequence) {
-                cursor.settle(*sequence, *settled, unsent.count);
-            }
-        }
-        cursor
-    }
-
-    /// Notes what the broker has committed: the cursor durably first, then files move to `sent/`.
-    pub fn settle(&self, steps: &[(u64, u32)], now_s: i64) -> Result<()> {
-        let cursor = self.cursor_after(steps);
-        debug_assert!(
-            steps.iter().all(|(sequence, settled)| {
-                let inner = self.inner();
-                inner.ready.get(sequence).is_none_or(|u| *settled < u.count || cursor.covers(*sequence, u.epoch))
-            }),
-            "an exposure that was just sent would be sent again"
-        );
-        self.adopt(cursor, now_s)
-    }
-
-    fn adopt(&self, cursor: Cursor, now_s: i64) -> Result<()> {
-        if let Err(error) = replace_small(&*self.store, "cursor", &cursor.encode()) {
-            if !is_full(&error) {
-                return Err(self.io("writing the cursor")(error));
-            }
-            self.release_reserve();
-            replace_small(&*self.store, "cursor", &cursor.encode()).map_err(self.io("writing the cursor"))?;
-        }
-        let mut inner = self.inner();
-        let done: Vec<u64> =
-            inner.ready.iter().filter(|(s, unsent)| cursor.covers(**s, unsent.epoch)).map(|(s, _)| *s).collect();
-        inner.cursor = cursor;
-        for sequence in done {
-            let name = file_name(sequence);
-            self.store
-                .rename(&format!("ready/{name}"), &format!("sent/{name}"))
-                .map_err(self.io(format!("moving {name} to sent/")))?;
-            if let Some(unsent) = inner.ready.remove(&sequence) {
-                inner.sent.insert(sequence, Sent { bytes: unsent.bytes, since_s: now_s, trimmed: false });
-            }
-        }
-        Ok(())
-    }
-
-    /// Brings the broker's cursor and the spool's together, at the start of a session with the
-    /// broker. What the broker has is not sent again. When the broker knows numbers of another
-    /// life of this spool (a restored snapshot), exposures that were given such a number since
-    /// are written again under new ones.
-    pub fn reconcile(&self, broker: &Cursor, now_s: i64) -> Result<Vec<Finding>> {
-        let (plan, here, places) = {
-            let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut inner = self.inner();
-            let mut plan = recovery::reconcile(&inner.ready, inner.next, &inner.cursor, broker);
-            let here = inner.next.saturating_sub(1);
-            inner.next = plan.next;
-            if plan.cursor.epoch_of(plan.next) != Some(self.epoch) {
-                plan.cursor.begin_epoch(plan.next, self.epoch);
-            }
-            let names: Vec<(u64, String)> = plan
-                .renumber
-                .iter()
-                .filter_map(|sequence| Some((*sequence, inner.ready.get(sequence)?.exposure.clone())))
-                .collect();
-            (plan, here, names)
-        };
-        let mut findings = Vec::new();
-        if plan.forgotten > 0 {
-            findings.push(Finding::Forgotten(plan.forgotten));
-        }
-        let renumbered = places.len();
-        for (sequence, exposure) in places {
-            self.renumber(sequence, &exposure)?;
-        }
-        if broker.last().is_some_and(|last| last > here) {
-            findings.push(Finding::Restored { broker: broker.last().unwrap_or(0), here, renumbered });
-        }
-        self.adopt(plan.cursor, now_s)?;
-        Ok(findings)
-    }
-
-    /// Writes an exposure again under a new number and removes the old file.
-    fn renumber(&self, sequence: u64, exposure: &str) -> Result<()> {
-        let segment = self.read(sequence)?;
-        let mut messages = Vec::new();
-        for number in 0..segment.head().count {
-            match segment.record(number) {
-                Ok(message) => messages.push(message),
-                Err(ReadError::Damage(damage)) => self.quarantine(sequence, number, &damage)?,
-                Err(ReadError::Io(error)) => return Err(self.io("reading an exposure")(error)),
-            }
-        }
-        // Where a power cut came between writing and removing, it has its new number already.
-        if self.inner().exposures.get(exposure) == Some(&sequence) {
-            self.inner().exposures.remove(exposure);
-            let reservation = self.reserve(segment::segment_bytes(exposure, &messages))?;
-            self.commit_named(reservation, exposure, &messages)?;
-        }
-        let name = format!("ready/{}", file_name(sequence));
-        self.store.remove(&name).map_err(self.io(format!("removing {name}")))?;
-        self.inner().ready.remove(&sequence);
-        Ok(())
-    }
-
-    /// Keeps a record that the broker refuses in `dead/`, before the cursor passes it.
-    pub fn bury(&self, at: Aside, message: &Message, reason: &str) -> Result<()> {
-        let (exposure, epoch) = match self.inner().ready.get(&at.sequence) {
-            Some(unsent) => (unsent.exposure.clone(), unsent.epoch),
-            None => (String::new(), self.epoch),
-        };
-        aside::bury(&*self.store, self.uuid, epoch, at, &exposure, message, reason)?;
-        self.inner().dead += 1;
-        Ok(())
-    }
-
-    /// Keeps the bytes of a damaged record in `quarantine/`, before the cursor passes it.
-    pub fn quarantine(&self, sequence: u64, number: u32, damage: &Damage) -> Result<()> {
-        let raw = self.read(sequence)?.raw(number);
-        aside::quarantine(&*self.store, Aside { sequence, number }, raw, damage)?;
-        self.inner().quarantined += 1;
-        Ok(())
-    }
-
     /// The spool in figures.
     pub fn status(&self) -> SpoolStatus {
         let inner = self.inner();
@@ -566,127 +428,10 @@ impl Spool {
             refusing: inner.refusing.clone(),
         }
     }
-
-    /// Measures the room, notes the pressure, and says so once when it changed.
-    fn look_at_room(&self) -> Result<Pressure> {
-        let room = self.store.room().map_err(self.io("measuring the room"))?;
-        let mut inner = self.inner();
-        let now = pressure::pressure(&room, inner.pressure, inner.largest, RESERVE);
-        if now != inner.pressure {
-            let (place, used, free) = (self.store.place(), pressure::used(&room) * 100.0, room.free_bytes >> 20);
-            match now {
-                Pressure::Red => tracing::error!(
-                    "disk of {place} is full ({free} MB free): no new exposure is processed, raw frames wait; free some space or bring the uplink back"
-                ),
-                Pressure::KeepNothing => tracing::error!(
-                    "disk of {place} is {used:.0} % full ({free} MB free): nothing sent is kept any more; free some space or bring the uplink back"
-                ),
-                Pressure::Trim => {
-                    tracing::warn!("disk of {place} is {used:.0} % full: sent exposures are being trimmed")
-                }
-                Pressure::Warn => tracing::warn!("disk of {place} is {used:.0} % full; look what fills it"),
-                Pressure::Ample => tracing::info!("disk of {place} has room again ({used:.0} % full)"),
-            }
-            inner.pressure = now;
-        }
-        Ok(now)
-    }
-
-    /// Trims what was sent, as its age and the disk ask for. Call it now and then.
-    pub fn trim(&self, now_s: i64) -> Result<()> {
-        let pressure = self.look_at_room()?;
-        let room = self.store.room().map_err(self.io("measuring the room"))?;
-        let keep_s = (self.parameters.keep_sent_hours * 3600.0) as i64;
-        let kept: Vec<Kept> = {
-            let inner = self.inner();
-            let whole = inner.sent.iter().filter(|(_, sent)| !sent.trimmed);
-            whole.map(|(s, sent)| Kept { sequence: *s, bytes: sent.bytes, age_s: now_s - sent.since_s }).collect()
-        };
-        self.cut_to_heads(&pressure::to_trim(&kept, keep_s, pressure, &room))?;
-        self.forget_heads()?;
-        if pressure < Pressure::KeepNothing {
-            self.keep_reserve();
-        }
-        Ok(())
-    }
-
-    fn trim_all(&self) -> Result<()> {
-        let whole: Vec<u64> = self.inner().sent.iter().filter(|(_, sent)| !sent.trimmed).map(|(s, _)| *s).collect();
-        self.cut_to_heads(&whole)
-    }
-
-    fn cut_to_heads(&self, sequences: &[u64]) -> Result<()> {
-        if sequences.is_empty() {
-            return Ok(());
-        }
-        // Else a power cut could bring a trimmed file back to `ready/`, where it would look damaged.
-        for folder in ["sent", "ready"] {
-            self.store.sync_folder(folder).map_err(self.io(format!("synchronising {folder}/")))?;
-        }
-        sequences.iter().try_for_each(|sequence| self.cut_to_head(*sequence))
-    }
-
-    /// Frees a sent exposure but for its head, which still recognises a repeated one.
-    fn cut_to_head(&self, sequence: u64) -> Result<()> {
-        let name = format!("sent/{}", file_name(sequence));
-        let doing = || format!("trimming {name}");
-        let file = self.store.open(&name).map_err(self.io(doing()))?;
-        match segment::read_head(&*file) {
-            Ok((_, length)) => {
-                self.store.cut(&name, length).map_err(self.io(doing()))?;
-                if let Some(sent) = self.inner().sent.get_mut(&sequence) {
-                    *sent = Sent { bytes: length, trimmed: true, ..*sent };
-                }
-            }
-            Err(ReadError::Io(error)) => return Err(self.io(doing())(error)),
-            Err(ReadError::Damage(_)) => {
-                self.store.remove(&name).map_err(self.io(doing()))?;
-                self.inner().sent.remove(&sequence);
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes the oldest heads beyond those that are kept.
-    fn forget_heads(&self) -> Result<()> {
-        let old: Vec<u64> = {
-            let inner = self.inner();
-            let heads: Vec<u64> = inner.sent.iter().filter(|(_, sent)| sent.trimmed).map(|(s, _)| *s).collect();
-            heads[..heads.len().saturating_sub(HEADS_KEPT)].to_vec()
-        };
-        for sequence in old {
-            let name = format!("sent/{}", file_name(sequence));
-            self.store.remove(&name).map_err(self.io(format!("removing {name}")))?;
-            let mut inner = self.inner();
-            inner.sent.remove(&sequence);
-            inner.exposures.retain(|_, number| *number != sequence);
-        }
-        Ok(())
-    }
-
-    /// Makes the reserve where there is room for it; without it the spool works all the same.
-    fn keep_reserve(&self) {
-        if self.inner().reserve_kept {
-            return;
-        }
-        let made = self.store.open("reserve.bin").and_then(|file| file.length()).is_ok_and(|length| length >= RESERVE)
-            || self.store.room().is_ok_and(|room| room.free_bytes > 4 * RESERVE)
-                && self.store.create("reserve.bin", RESERVE).is_ok();
-        self.inner().reserve_kept = made;
-    }
-
-    fn release_reserve(&self) {
-        if self.store.remove("reserve.bin").is_ok() {
-            tracing::error!(
-                "disk of {} is full to the last byte: the spool's reserve was given up",
-                self.store.place()
-            );
-        }
-        self.inner().reserve_kept = false;
-    }
 }
 
-fn is_full(error: &io::Error) -> bool {
+/// Whether an error says that the disk is full.
+pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 

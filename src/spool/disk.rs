@@ -127,7 +127,7 @@ impl Store for Disk {
                 data => data?,
             };
             if let (true, Ok(name)) = (data.is_file(), entry.file_name().into_string()) {
-                entries.push(Entry { name, bytes: data.len(), modified_s: data.mtime() });
+                entries.push(Entry { name, bytes: data.len(), changed_s: data.ctime() });
             }
         }
         Ok(entries)

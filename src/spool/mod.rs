@@ -86,7 +86,9 @@ pub mod inspect;
 pub mod pressure;
 mod recovery;
 mod retry;
+mod room;
 pub mod segment;
+mod settling;
 pub mod store;
 
 pub use aside::Aside;

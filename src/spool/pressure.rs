@@ -5,7 +5,7 @@
 //! | 70 % | a warning |
 //! | 80 % | sent exposures are trimmed, oldest first |
 //! | 90 % | nothing sent is kept; an alarm |
-//! | red: room for fewer than two exposures beside the reserve | no new exposure is taken until 85 % |
+//! | red: room for fewer than two exposures beside the reserve | no new exposure is taken until 85 %, or until there is room for twenty |
 //!
 //! Bytes and files both count, whichever is scarcer. Nothing unsent is ever removed.
 
@@ -44,12 +44,14 @@ pub fn used(room: &Room) -> f64 {
 }
 
 /// The pressure now, given the one before, the bytes of the largest exposure to expect and the
-/// bytes of the reserve. Red ends only when less than 85 % is in use.
+/// bytes of the reserve. Red ends when less than 85 % is in use, or when there is room for twenty
+/// exposures (a large disk may be fuller than that all its life).
 pub fn pressure(room: &Room, before: Pressure, exposure_bytes: u64, reserve_bytes: u64) -> Pressure {
     let used = used(room);
     let needed = exposure_bytes.saturating_mul(2).saturating_add(reserve_bytes);
     let no_files = room.total_files > 0 && room.free_files < 16;
-    if room.free_bytes < needed || no_files || (before == Pressure::Red && used >= RESUME) {
+    let scarce = used >= RESUME && room.free_bytes < needed.saturating_mul(10);
+    if room.free_bytes < needed || no_files || (before == Pressure::Red && scarce) {
         return Pressure::Red;
     }
     match used {
@@ -118,10 +120,11 @@ mod tests {
     }
 
     #[test]
-    fn red_ends_only_below_85_percent() {
-        let after_red = |free| pressure(&room(free), Pressure::Red, 10 << 20, 0);
-        assert_eq!(after_red(14), Pressure::Red);
-        assert_eq!(after_red(16), Pressure::Trim);
+    fn red_ends_below_85_percent_or_with_room_for_twenty() {
+        let after_red = |free, exposure| pressure(&room(free), Pressure::Red, exposure, 0);
+        assert_eq!(after_red(14, 10 << 20), Pressure::Red);
+        assert_eq!(after_red(16, 10 << 20), Pressure::Trim);
+        assert_eq!(after_red(14, 7 << 20), Pressure::Trim);
     }
 
     #[test]

@@ -185,7 +185,7 @@ fn read_sent(store: &dyn Store, found: &mut Recovered) -> Result<()> {
             Err(ReadError::Io(error)) => return Err(io_error(store, "reading a sent exposure")(error)),
             Err(ReadError::Damage(_)) => {}
         }
-        found.sent.insert(sequence, Sent { bytes: entry.bytes, since_s: entry.modified_s, trimmed });
+        found.sent.insert(sequence, Sent { bytes: entry.bytes, since_s: entry.changed_s, trimmed });
         found.cursor.settle(sequence, 1, 1);
     }
     Ok(())
@@ -228,7 +228,7 @@ fn read_ready(store: &dyn Store, uuid: Uuid, found: &mut Recovered) -> Result<()
         if found.cursor.covers(sequence, head.epoch) {
             let to = format!("sent/{}", file_name(sequence));
             store.rename(&name, &to).map_err(io_error(store, format!("moving {name} to sent/")))?;
-            let sent = Sent { bytes: entry.bytes, since_s: entry.modified_s, trimmed: false };
+            let sent = Sent { bytes: entry.bytes, since_s: entry.changed_s, trimmed: false };
             found.sent.insert(sequence, sent);
             continue;
         }

@@ -28,8 +28,8 @@ pub struct Entry {
     pub name: String,
     /// Its length, bytes.
     pub bytes: u64,
-    /// When it was last written, seconds since 1970.
-    pub modified_s: i64,
+    /// When it was last written or renamed, seconds since 1970.
+    pub changed_s: i64,
 }
 
 /// A new file that is being written from its start.

@@ -158,6 +158,21 @@ impl Kafka {
         self.folder.path().join("broker.pem")
     }
 
+    /// Starts a program of Kafka's jars with one file; its words go to a log beside the broker's.
+    pub fn run_with(&self, class: &str, file: &Path) -> Child {
+        let log = File::create(self.folder.path().join(format!("{class}.log"))).unwrap();
+        Command::new("java")
+            .args(["-Xmx512m", "-cp"])
+            .arg(format!("{}/*", self.jars.display()))
+            .arg(class)
+            .arg(file)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap()
+    }
+
     /// Allows the user `nightjar` something, in the words of `kafka-acls.sh`.
     pub fn allow(&self, words: &[&str]) {
         let status = Command::new("java")

@@ -59,7 +59,15 @@ impl LoopDisk {
     /// An empty file system.
     pub fn format(&mut self) {
         self.unmount();
-        self.mkfs().expect("mkfs.ext4 worked before");
+        // Whoever looks at new devices may hold this one for a moment.
+        let made = (0..100).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            self.mkfs().is_some() || {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+                false
+            }
+        });
+        assert!(made, "mkfs.ext4 worked before");
         self.mount().expect("mount worked before");
     }
 

@@ -310,7 +310,7 @@ impl Store for SimulatedDisk {
                 (parent == folder).then(|| Entry {
                     name: name.to_owned(),
                     bytes: medium.files[*file].now.len() as u64,
-                    modified_s: 0,
+                    changed_s: 0,
                 })
             });
             Ok(inside.collect())

@@ -1,0 +1,159 @@
+//! What happens to an exposure after the broker spoke: settled, renumbered, or set aside.
+
+use std::sync::PoisonError;
+
+use super::aside::{self, Aside};
+use super::buffer::{Spool, is_full};
+use super::cursor::Cursor;
+use super::format::Damage;
+use super::recovery::{self, Finding, Sent};
+use super::segment::{self, ReadError, file_name};
+use super::store::replace_small;
+use super::{Message, Result};
+
+impl Spool {
+    /// Moves an unsent exposure of which nothing can be read to `quarantine/`, so that it does not
+    /// hold up the others. Its alerts are counted as damaged; gives its name and their number.
+    pub fn set_aside(&self, sequence: u64, now_s: i64) -> Result<(String, u32)> {
+        let name = file_name(sequence);
+        let Some(unsent) = self.inner().ready.get(&sequence).cloned() else { return Ok((String::new(), 0)) };
+        self.store
+            .rename(&format!("ready/{name}"), &format!("quarantine/{name}"))
+            .and_then(|()| self.store.sync_folder("quarantine"))
+            .map_err(self.io(format!("moving {name} to quarantine/")))?;
+        self.inner().ready.remove(&sequence);
+        let mut cursor = self.cursor_after(&[]);
+        cursor.settle(sequence, unsent.count, unsent.count);
+        self.inner().quarantined += 1;
+        self.adopt(cursor, now_s)?;
+        Ok((unsent.exposure, unsent.count))
+    }
+
+    /// The cursor as it will be when the first `settled` records of each of these are settled:
+    /// what goes to the broker in the transaction.
+    pub fn cursor_after(&self, steps: &[(u64, u32)]) -> Cursor {
+        let inner = self.inner();
+        let mut cursor = inner.cursor.clone();
+        for (sequence, settled) in steps {
+            if let Some(unsent) = inner.ready.get(sequence) {
+                cursor.settle(*sequence, *settled, unsent.count);
+            }
+        }
+        cursor
+    }
+
+    /// Notes what the broker has committed: the cursor durably first, then files move to `sent/`.
+    pub fn settle(&self, steps: &[(u64, u32)], now_s: i64) -> Result<()> {
+        let cursor = self.cursor_after(steps);
+        debug_assert!(
+            steps.iter().all(|(sequence, settled)| {
+                let inner = self.inner();
+                inner.ready.get(sequence).is_none_or(|u| *settled < u.count || cursor.covers(*sequence, u.epoch))
+            }),
+            "an exposure that was just sent would be sent again"
+        );
+        self.adopt(cursor, now_s)
+    }
+
+    fn adopt(&self, cursor: Cursor, now_s: i64) -> Result<()> {
+        if let Err(error) = replace_small(&*self.store, "cursor", &cursor.encode()) {
+            if !is_full(&error) {
+                return Err(self.io("writing the cursor")(error));
+            }
+            self.release_reserve();
+            replace_small(&*self.store, "cursor", &cursor.encode()).map_err(self.io("writing the cursor"))?;
+        }
+        let mut inner = self.inner();
+        let done: Vec<u64> =
+            inner.ready.iter().filter(|(s, unsent)| cursor.covers(**s, unsent.epoch)).map(|(s, _)| *s).collect();
+        inner.cursor = cursor;
+        for sequence in done {
+            let name = file_name(sequence);
+            self.store
+                .rename(&format!("ready/{name}"), &format!("sent/{name}"))
+                .map_err(self.io(format!("moving {name} to sent/")))?;
+            if let Some(unsent) = inner.ready.remove(&sequence) {
+                inner.sent.insert(sequence, Sent { bytes: unsent.bytes, since_s: now_s, trimmed: false });
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the broker's cursor and the spool's together, at the start of a session with the
+    /// broker. What the broker has is not sent again. When the broker knows numbers of another
+    /// life of this spool (a restored snapshot), exposures that were given such a number since
+    /// are written again under new ones.
+    pub fn reconcile(&self, broker: &Cursor, now_s: i64) -> Result<Vec<Finding>> {
+        let (plan, here, places) = {
+            let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut inner = self.inner();
+            let mut plan = recovery::reconcile(&inner.ready, inner.next, &inner.cursor, broker);
+            let here = inner.next.saturating_sub(1);
+            inner.next = plan.next;
+            if plan.cursor.epoch_of(plan.next) != Some(self.epoch) {
+                plan.cursor.begin_epoch(plan.next, self.epoch);
+            }
+            let names: Vec<(u64, String)> = plan
+                .renumber
+                .iter()
+                .filter_map(|sequence| Some((*sequence, inner.ready.get(sequence)?.exposure.clone())))
+                .collect();
+            (plan, here, names)
+        };
+        let mut findings = Vec::new();
+        if plan.forgotten > 0 {
+            findings.push(Finding::Forgotten(plan.forgotten));
+        }
+        let renumbered = places.len();
+        for (sequence, exposure) in places {
+            self.renumber(sequence, &exposure)?;
+        }
+        if broker.last().is_some_and(|last| last > here) {
+            findings.push(Finding::Restored { broker: broker.last().unwrap_or(0), here, renumbered });
+        }
+        self.adopt(plan.cursor, now_s)?;
+        Ok(findings)
+    }
+
+    /// Writes an exposure again under a new number and removes the old file.
+    fn renumber(&self, sequence: u64, exposure: &str) -> Result<()> {
+        let segment = self.read(sequence)?;
+        let mut messages = Vec::new();
+        for number in 0..segment.head().count {
+            match segment.record(number) {
+                Ok(message) => messages.push(message),
+                Err(ReadError::Damage(damage)) => self.quarantine(sequence, number, &damage)?,
+                Err(ReadError::Io(error)) => return Err(self.io("reading an exposure")(error)),
+            }
+        }
+        // Where a power cut came between writing and removing, it has its new number already.
+        if self.inner().exposures.get(exposure) == Some(&sequence) {
+            self.inner().exposures.remove(exposure);
+            let reservation = self.reserve(segment::segment_bytes(exposure, &messages))?;
+            self.commit_named(reservation, exposure, &messages)?;
+        }
+        let name = format!("ready/{}", file_name(sequence));
+        self.store.remove(&name).map_err(self.io(format!("removing {name}")))?;
+        self.inner().ready.remove(&sequence);
+        Ok(())
+    }
+
+    /// Keeps a record that the broker refuses in `dead/`, before the cursor passes it.
+    pub fn bury(&self, at: Aside, message: &Message, reason: &str) -> Result<()> {
+        let (exposure, epoch) = match self.inner().ready.get(&at.sequence) {
+            Some(unsent) => (unsent.exposure.clone(), unsent.epoch),
+            None => (String::new(), self.epoch),
+        };
+        aside::bury(&*self.store, self.uuid, epoch, at, &exposure, message, reason)?;
+        self.inner().dead += 1;
+        Ok(())
+    }
+
+    /// Keeps the bytes of a damaged record in `quarantine/`, before the cursor passes it.
+    pub fn quarantine(&self, sequence: u64, number: u32, damage: &Damage) -> Result<()> {
+        let raw = self.read(sequence)?.raw(number);
+        aside::quarantine(&*self.store, Aside { sequence, number }, raw, damage)?;
+        self.inner().quarantined += 1;
+        Ok(())
+    }
+}
