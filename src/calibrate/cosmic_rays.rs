@@ -34,6 +34,9 @@ const UNKNOWN_FWHM: f32 = 2.0;
 /// No sharper PSF is assumed to need the full test: beyond it nothing is gained, pixels.
 const MAX_FWHM: f32 = 6.0;
 
+/// Pixels that are neither looked at nor compared with.
+const BLOCKED: u16 = mask::SATURATED | mask::BLEED | mask::NO_DATA | mask::BAD | mask::LOW_FLAT | mask::HOT;
+
 /// What was found.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Found {
@@ -52,9 +55,14 @@ pub(super) fn flag(pixels: ArrayView2<'_, f32>, variance: ArrayView2<'_, f32>, b
     if width < MIN_FWHM {
         return Found { fwhm, ..Found::default() };
     }
-    let test = Test { pixels, variance, profile: [gaussian(1.0, width), gaussian(std::f32::consts::SQRT_2, width)] };
+    let before: &Mask = bits;
+    let test = Test {
+        pixels,
+        variance,
+        bits: before,
+        profile: [gaussian(1.0, width), gaussian(std::f32::consts::SQRT_2, width)],
+    };
     let (height, columns) = pixels.dim();
-    let blocked = mask::SATURATED | mask::BLEED | mask::NO_DATA | mask::BAD | mask::LOW_FLAT | mask::HOT;
     let mut fresh: Vec<(usize, f32)> = (1..height.saturating_sub(1))
         .into_par_iter()
         .flat_map_iter(|y| {
@@ -63,7 +71,7 @@ pub(super) fn flag(pixels: ArrayView2<'_, f32>, variance: ArrayView2<'_, f32>, b
             for x in 1..columns.saturating_sub(1) {
                 if row[x] > 0.0
                     && row[x] * row[x] > FIRST_SIGMAS * FIRST_SIGMAS * noise[x]
-                    && bits[[y, x]] & blocked == 0
+                    && bits[[y, x]] & BLOCKED == 0
                 {
                     let read = |y: usize, x: usize| pixels[[y, x]];
                     if let Some(level) = test.sharper_than_a_star(y, x, read) {
@@ -84,7 +92,7 @@ pub(super) fn flag(pixels: ArrayView2<'_, f32>, variance: ArrayView2<'_, f32>, b
             let (y, x) = (at / columns, at % columns);
             for (v, u) in (y - 1..=y + 1).flat_map(|v| (x - 1..=x + 1).map(move |u| (v, u))) {
                 let inside = v > 0 && u > 0 && v + 1 < height && u + 1 < columns;
-                if !inside || replaced.contains_key(&(v * columns + u)) || bits[[v, u]] & blocked != 0 {
+                if !inside || replaced.contains_key(&(v * columns + u)) || bits[[v, u]] & BLOCKED != 0 {
                     continue;
                 }
                 let value = pixels[[v, u]];
@@ -127,6 +135,7 @@ fn gaussian(distance: f32, fwhm: f32) -> f32 {
 struct Test<'a> {
     pixels: ArrayView2<'a, f32>,
     variance: ArrayView2<'a, f32>,
+    bits: &'a Mask,
     /// The PSF at a distance of 1 and √2 pixels, over its centre.
     profile: [f32; 2],
 }
@@ -141,9 +150,11 @@ impl Test<'_> {
             (1, (y - 1, x - 1), (y + 1, x + 1)),
             (1, (y - 1, x + 1), (y + 1, x - 1)),
         ];
-        let mut lowest = f32::INFINITY;
-        let mut hit = false;
+        let (mut lowest, mut hit) = (f32::INFINITY, false);
         for (axis, before, behind) in pairs {
+            if (self.bits[before] | self.bits[behind]) & BLOCKED != 0 {
+                continue;
+            }
             let mean = 0.5 * (read(before.0, before.1) + read(behind.0, behind.1));
             let noise = 0.5 * (self.variance[before] + self.variance[behind]).sqrt();
             hit |= mean + MEAN_NOISE * noise < SAFETY * self.profile[axis] * peak;

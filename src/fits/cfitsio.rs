@@ -1,6 +1,6 @@
 //! The one file that calls cfitsio: a handle that closes itself, and statuses as text.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_void};
 use std::os::raw::{c_char, c_int, c_long};
 use std::path::Path;
 use std::ptr;
@@ -38,6 +38,15 @@ fn check(status: c_int) -> Result<(), Fault> {
 /// An open FITS file.
 pub(super) struct Handle {
     file: *mut sys::fitsfile,
+    /// What is read where the file lies in memory: freed after the file is closed.
+    memory: Option<Box<Memory>>,
+}
+
+/// A file in memory. cfitsio keeps the addresses of `start` and `length`, hence the box.
+struct Memory {
+    start: *mut c_void,
+    length: usize,
+    _bytes: Vec<u8>,
 }
 
 impl Handle {
@@ -49,7 +58,23 @@ impl Handle {
         // SAFETY: the name is NUL-terminated and lives through the call.
         unsafe { sys::ffdkopn(&mut file, name.as_ptr(), READONLY, &mut status) };
         check(status)?;
-        Ok(Self { file })
+        Ok(Self { file, memory: None })
+    }
+
+    /// Opens a file that lies in memory for reading.
+    pub(super) fn in_memory(mut bytes: Vec<u8>) -> Result<Self, Fault> {
+        let (start, length) = (bytes.as_mut_ptr().cast(), bytes.len());
+        let mut memory = Box::new(Memory { start, length, _bytes: bytes });
+        let mut file = ptr::null_mut();
+        let mut status = 0;
+        // SAFETY: the buffer and the box that holds its address live as long as the handle; a file that
+        // is opened for reading is not written to and not grown.
+        unsafe {
+            let (start, length) = (&raw mut memory.start, &raw mut memory.length);
+            sys::ffomem(&mut file, c"memory".as_ptr(), READONLY, start, length, 0, None, &mut status);
+        }
+        check(status)?;
+        Ok(Self { file, memory: Some(memory) })
     }
 
     /// Creates the file of this very name; it must not exist.
@@ -60,7 +85,7 @@ impl Handle {
         // SAFETY: as above.
         unsafe { sys::ffdkinit(&mut file, name.as_ptr(), &mut status) };
         check(status)?;
-        Ok(Self { file })
+        Ok(Self { file, memory: None })
     }
 
     /// Closes it and says whether everything was written.
@@ -167,7 +192,7 @@ impl Handle {
         self.write(TUSHORT, pixels.as_ptr().cast(), pixels.len())
     }
 
-    fn write(&mut self, kind: c_int, pixels: *const std::ffi::c_void, count: usize) -> Result<(), Fault> {
+    fn write(&mut self, kind: c_int, pixels: *const c_void, count: usize) -> Result<(), Fault> {
         let mut first = [1 as c_long; 9];
         let mut status = 0;
         // SAFETY: `count` pixels of `kind` stand behind the pointer; cfitsio does not write to them.
@@ -196,6 +221,7 @@ impl Drop for Handle {
                 sys::ffcmsg();
             }
         }
+        self.memory = None;
     }
 }
 

@@ -1,11 +1,13 @@
 //! FITS in and out: `.fits`, `.fits.gz` and Rice-compressed `.fits.fz`, by cfitsio.
 //!
 //! Reading gives 32-bit floating-point pixels whatever the file holds (integers below 2²⁴ stay
-//! exact) and the whole header. Nothing is allocated before the header's claim about the size has
-//! been held against the size of the file. Writing is atomic: a temporary name, `CHECKSUM` and
+//! exact) and the whole header. Before cfitsio sees a file its structure is walked through: nothing is
+//! allocated before the header's claim about the size has been held against what is there, and gzip is
+//! unpacked here, into memory of a bounded size. Writing is atomic: a temporary name, `CHECKSUM` and
 //! `DATASUM`, fsync, rename, fsync of the folder.
 
 mod cfitsio;
+mod gzip;
 mod header;
 mod read;
 mod whole;
@@ -29,8 +31,16 @@ pub enum FitsError {
         /// What the system said.
         reason: String,
     },
-    /// The file is not whole, or not FITS.
-    #[error("{path}: not a whole FITS file ({reason}); copy it again from the camera", path = path.display())]
+    /// The file is something else.
+    #[error("{path}: not a FITS file: {reason}; give a .fits, .fits.gz or .fits.fz file", path = path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The file is not whole.
+    #[error("{path}: not a whole FITS file: {reason}; copy it again from the camera", path = path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -1,11 +1,14 @@
 //! Reading images.
 
+use std::fs::File;
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
 
 use super::cfitsio::{Fault, Handle, IMAGE_HDU};
-use super::{FitsError, Header};
+use super::whole::{Wholeness, structure};
+use super::{FitsError, Header, gzip};
 
 /// Longest side of an image that is accepted.
 const MAX_SIDE: i64 = 65_536;
@@ -83,10 +86,32 @@ impl<'a> Open<'a> {
         if metadata.is_dir() {
             return Err(open_error("is a folder".into()));
         }
-        std::fs::File::open(path).map_err(|e| open_error(e.to_string()))?;
-        let mut handle = Handle::open(path).map_err(|fault| damaged(path, fault))?;
+        let mut file = File::open(path).map_err(|e| open_error(e.to_string()))?;
+        let length = metadata.len();
+        let mut magic = [0; 2];
+        let packed = file.read(&mut magic).is_ok_and(|read| gzip::is_gzip(&magic[..read]));
+        let mut handle = if packed {
+            let whole = std::fs::read(path).map_err(|e| open_error(e.to_string()))?;
+            let bytes = gzip::unpack(&whole).map_err(|reason| damaged(path, Fault(reason)))?;
+            drop(whole);
+            Self::check_structure(path, structure(&mut Cursor::new(&bytes), bytes.len() as u64))?;
+            Handle::in_memory(bytes)
+        } else {
+            Self::check_structure(path, structure(&mut file, length))?;
+            Handle::open(path)
+        }
+        .map_err(|fault| damaged(path, fault))?;
         let count = handle.hdu_count().map_err(|fault| damaged(path, fault))?;
-        Ok(Self { path, handle, bytes_on_disk: metadata.len() as i64, count })
+        Ok(Self { path, handle, bytes_on_disk: length as i64, count })
+    }
+
+    fn check_structure(path: &Path, found: std::io::Result<Wholeness>) -> Result<(), FitsError> {
+        match found {
+            Ok(Wholeness::Whole) => Ok(()),
+            Ok(Wholeness::Part(reason)) => Err(damaged(path, Fault(reason))),
+            Ok(Wholeness::Foreign(reason)) => Err(FitsError::Foreign { path: path.to_owned(), reason }),
+            Err(e) => Err(FitsError::Open { path: path.to_owned(), reason: e.to_string() }),
+        }
     }
 
     fn header(&mut self, index: usize) -> Result<Header, FitsError> {

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::{Header, read_header};
+use super::{Header, gzip};
 
 /// Length of a block, bytes.
 const BLOCK: u64 = 2880;
@@ -34,21 +34,28 @@ pub enum Wholeness {
 pub fn wholeness(path: &Path) -> io::Result<Wholeness> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
-    let mut magic = [0; 10];
+    let mut magic = [0; 2];
     let read = read_up_to(&mut file, &mut magic)?;
-    match &magic[..read] {
-        [0x1f, 0x8b, ..] => Ok(match read_header(path) {
-            Ok(_) => Wholeness::Whole,
-            Err(error) => Wholeness::Part(error.to_string()),
-        }),
-        b"SIMPLE  = " => walk(&mut file, length),
-        start if b"SIMPLE  = ".starts_with(start) => Ok(Wholeness::Part("it has no header yet".into())),
-        _ => Ok(Wholeness::Foreign("it does not begin with SIMPLE, as FITS files do".into())),
+    if !gzip::is_gzip(&magic[..read]) {
+        return structure(&mut file, length);
     }
+    Ok(match gzip::unpack(&std::fs::read(path)?) {
+        Ok(unpacked) => structure(&mut io::Cursor::new(&unpacked), unpacked.len() as u64)?,
+        Err(reason) => Wholeness::Part(reason),
+    })
 }
 
-/// Goes from unit to unit up to the end of the file.
-fn walk(file: &mut File, length: u64) -> io::Result<Wholeness> {
+/// The same of an unpacked file of `length` bytes: goes from unit to unit up to its end.
+pub(super) fn structure(file: &mut (impl Read + Seek), length: u64) -> io::Result<Wholeness> {
+    let mut magic = [0; 10];
+    file.seek(SeekFrom::Start(0))?;
+    let read = read_up_to(file, &mut magic)?;
+    match &magic[..read] {
+        b"SIMPLE  = " => {}
+        [] => return Ok(Wholeness::Part("it is empty".into())),
+        start if b"SIMPLE  = ".starts_with(start) => return Ok(Wholeness::Part("it has no header yet".into())),
+        _ => return Ok(Wholeness::Foreign("it does not begin with SIMPLE, as FITS files do".into())),
+    }
     let mut at = 0;
     while at < length {
         file.seek(SeekFrom::Start(at))?;
@@ -61,17 +68,30 @@ fn walk(file: &mut File, length: u64) -> io::Result<Wholeness> {
         };
         let data_at = at + blocks * BLOCK;
         let Some(data) = data_bytes(&header) else {
-            return Ok(Wholeness::Foreign("BITPIX and NAXIS describe no possible array".into()));
+            let reason = format!("{} describe no possible array", geometry(&header));
+            return Ok(Wholeness::Foreign(reason));
         };
         match data_at.checked_add(data) {
             Some(end) if end <= length => at = data_at + data.div_ceil(BLOCK) * BLOCK,
             _ => {
                 let there = length.saturating_sub(data_at);
-                return Ok(Wholeness::Part(format!("{there} of {data} bytes of pixels are there")));
+                let reason = format!("{} ask for {data} bytes of data, {there} are there", geometry(&header));
+                return Ok(Wholeness::Part(reason));
             }
         }
     }
     Ok(Wholeness::Whole)
+}
+
+/// The keywords that say how long the data is, as they stand in the header.
+fn geometry(header: &Header) -> String {
+    let keywords = ["BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "PCOUNT"];
+    let there = keywords.iter().filter_map(|keyword| {
+        let text = header.text(&[keyword])?;
+        Some(format!("{keyword} = {}", text.chars().take(24).collect::<String>()))
+    });
+    let there: Vec<String> = there.collect();
+    if there.is_empty() { "BITPIX and NAXIS are missing and".into() } else { there.join(", ") }
 }
 
 enum Unit {
@@ -81,7 +101,7 @@ enum Unit {
     None,
 }
 
-fn read_header_blocks(file: &mut File, extension: bool) -> io::Result<Unit> {
+fn read_header_blocks(file: &mut impl Read, extension: bool) -> io::Result<Unit> {
     let mut cards = String::new();
     let mut block = [0; BLOCK as usize];
     for number in 0..MAX_HEADER_BLOCKS {
@@ -123,7 +143,7 @@ fn data_bytes(header: &Header) -> Option<u64> {
     pixels.checked_add(parameters)?.checked_mul(groups)?.checked_mul(bytes_a_pixel)
 }
 
-fn read_up_to(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+fn read_up_to(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read(&mut buffer[filled..])? {

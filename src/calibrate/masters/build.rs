@@ -41,8 +41,8 @@ pub fn combine_bias(count: usize, load: Load<'_>) -> Result<Combined<MasterBias>
         })
     });
     refuse_strangers(&mut stack, &mut refused);
-    let (level, noise) = (typical(&stack, |m| m.level), typical(&stack, |m| m.noise));
-    refuse(&mut stack, &mut refused, |member| light_in_bias(member, level, noise));
+    let others = Others::of(&stack);
+    refuse(&mut stack, &mut refused, |member| light_in_bias(member, &others));
     enough("bias", &stack, &mut refused)?;
     let read_noise = typical(&stack, |m| m.noise);
     let image = stack.combine(read_noise as f32, |_, _, _| {})?;
@@ -71,16 +71,15 @@ pub fn combine_dark(count: usize, load: Load<'_>, masters: &Masters) -> Result<C
         })
     });
     refuse_strangers(&mut stack, &mut refused);
-    let level = typical(&stack, |m| m.level);
-    let noise = typical(&stack, |m| m.noise);
-    refuse(&mut stack, &mut refused, |member| light_in_dark(member, level, noise));
+    let (others, bias_level) = (Others::of(&stack), level_of(masters.bias.as_ref()));
+    let exposure_s = typical(&stack, |m| m.exposure.exposure_s);
+    refuse(&mut stack, &mut refused, |member| light_in_dark(member, &others, bias_level, exposure_s));
     needs_pedestal("dark", &stack, masters)?;
     enough("dark", &stack, &mut refused)?;
     fits_bias("dark", &stack, masters)?;
     let bias = masters.bias.as_ref();
-    let exposure_s = typical(&stack, |m| m.exposure.exposure_s);
     let gain = gain_of(&stack);
-    let per_second = gain * noise / exposure_s;
+    let per_second = gain * others.noise / exposure_s;
     let image = stack.combine(per_second as f32, |member, y, row| {
         to_electrons(member, bias, y, row);
         let seconds = member.exposure.exposure_s as f32;
@@ -217,18 +216,38 @@ fn wrong_kind(member: &Member, allowed: &[FrameKind]) -> Option<String> {
     (!allowed.contains(&kind)).then(|| format!("its header calls it a {kind:?} frame").to_lowercase())
 }
 
-fn light_in_bias(member: &Member, level: f64, noise: f64) -> Option<String> {
-    if member.noise <= 0.0 {
-        return Some(format!("every pixel is {:.1} ADU: no read noise, so no readout", member.level));
+/// What most members of a stack have, ADU.
+struct Others {
+    level: f64,
+    noise: f64,
+    unevenness: f64,
+}
+
+impl Others {
+    fn of(stack: &Stack<'_>) -> Self {
+        Self {
+            level: typical(stack, |member| member.level),
+            noise: typical(stack, |member| member.noise),
+            unevenness: typical(stack, |member| member.unevenness),
+        }
     }
-    let quiet = noise.max(0.5);
-    if member.noise > 1.3 * noise + 0.5 || (member.level - level).abs() > 5.0 * quiet + 0.02 * level.abs() {
+}
+
+fn light_in_bias(member: &Member, others: &Others) -> Option<String> {
+    if member.noise <= 0.0 {
+        return Some(no_noise(member));
+    }
+    let quiet = others.noise.max(0.5);
+    if member.noise > 1.3 * others.noise + 0.5
+        || (member.level - others.level).abs() > 5.0 * quiet + 0.02 * others.level.abs()
+    {
         return Some(format!(
-            "its level is {:.1} ADU and its noise {:.1}, for the others {level:.1} and {noise:.1}: light in it, or another setting",
-            member.level, member.noise
+            "its level is {:.1} ADU and its noise {:.1}, for the others {:.1} and {:.1}: light in it, or another setting",
+            member.level, member.noise, others.level, others.noise
         ));
     }
-    let limit = 20.0 * quiet + 0.05 * level.abs();
+    // A pattern that all frames share belongs to the readout, unless it is as strong as light.
+    let limit = (1.5 * others.unevenness + 5.0 * quiet).min(300.0_f64.max(100.0 * quiet));
     if member.unevenness > limit || member.bright > 0.005 {
         return Some(format!(
             "parts of it differ by {:.1} ADU (at most {limit:.1}) and {:.2} % of its pixels stand out: light in it",
@@ -242,13 +261,19 @@ fn light_in_bias(member: &Member, level: f64, noise: f64) -> Option<String> {
     None
 }
 
-fn light_in_dark(member: &Member, level: f64, noise: f64) -> Option<String> {
+fn no_noise(member: &Member) -> String {
+    format!("every pixel is {:.1} ADU: no read noise, so no readout", member.level)
+}
+
+/// Darks of different exposures differ in level; what is compared is what the bias leaves, by exposure.
+fn light_in_dark(member: &Member, others: &Others, bias_level: f64, exposure_s: f64) -> Option<String> {
     if member.noise <= 0.0 {
-        return Some(format!("every pixel is {:.1} ADU: no read noise, so no readout", member.level));
+        return Some(no_noise(member));
     }
-    let limit = 10.0 * noise.max(0.5) + 0.1 * level.abs();
-    ((member.level - level).abs() > limit).then(|| {
-        format!("its level is {:.1} ADU, that of the others {level:.1}: light in it, or another exposure", member.level)
+    let expected = bias_level + (others.level - bias_level) * member.exposure.exposure_s / exposure_s;
+    let limit = 10.0 * others.noise.max(0.5) + 0.1 * (expected - bias_level).abs();
+    ((member.level - expected).abs() > limit).then(|| {
+        format!("its level is {:.1} ADU where the others make {expected:.1} likely: light in it", member.level)
     })
 }
 
@@ -308,6 +333,11 @@ fn enough(kind: &'static str, stack: &Stack<'_>, refused: &mut Vec<Refusal>) -> 
         needed: MIN_FRAMES,
         refused: super::Refusals(std::mem::take(refused)),
     })
+}
+
+/// Level of the median pixel of a master bias, ADU; 0 without one.
+fn level_of(bias: Option<&MasterBias>) -> f64 {
+    bias.map_or(0.0, |bias| f64::from(median(&mut bias.image.pixels.iter().step_by(97).copied().collect::<Vec<_>>())))
 }
 
 fn gain_of(stack: &Stack<'_>) -> f64 {
