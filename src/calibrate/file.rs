@@ -42,6 +42,9 @@ impl<'a> FrameImages<'a> {
             .set("GAINKNWN", frame.gain_known, "whether the gain was known")
             .set("SKYMED", f64::from(frame.background.median_level()), "median sky that was subtracted")
             .set("SKYSIG", f64::from(frame.background.median_noise()), "median noise of the empty sky");
+        if frame.gain_known && primary.number(&["GAIN"]).is_some_and(|gain| gain != 1.0) {
+            primary.set("GAIN", 1.0, "the pixels are in electrons");
+        }
         let mut variance = Header::new();
         variance.set("BUNIT", if frame.gain_known { "electron2" } else { "adu2" }, "unit of the variance");
         let mut mesh = Header::new();

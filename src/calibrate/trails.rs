@@ -148,6 +148,17 @@ fn follow(bright: &Array2<bool>, sine: f32, cosine: f32, distance: f32) -> Optio
         (from..=to).filter(strict).count() as f32 / (to - from + 1) as f32
     };
     let along = [-0.5, 0.0, 0.5].map(part).into_iter().fold(0.0, f32::max);
+    // Along an edge nothing tells a ridge from the frame's own rim.
+    let seen = |off: f32| {
+        let within = |step: &i32| {
+            let (x, y) = at(*step, off);
+            x >= 0.0 && y >= 0.0 && x <= (columns - 1) as f32 && y <= (rows - 1) as f32
+        };
+        (from..=to).filter(within).count() as f32 / (to - from + 1) as f32
+    };
+    if seen(-5.0).min(seen(5.0)) < 0.5 {
+        return None;
+    }
     let beside = 0.5 * (part(-5.0) + part(5.0));
     (along >= MIN_FILLED && beside <= MAX_BESIDE.min(0.5 * along))
         .then(|| Trail { from: at(from, 0.0), to: at(to, 0.0) })
@@ -314,6 +325,13 @@ mod tests {
     fn a_field_of_stars_and_a_fast_asteroid_has_no_trail() {
         assert_eq!(found(&scene(0.0, (0.0, 0.0), (1.0, 1.0))).0, 0);
         assert_eq!(found(&scene(200.0, (300.0, 300.0), (326.0, 315.0))).0, 0);
+    }
+
+    #[test]
+    fn a_glow_along_the_edge_is_no_trail() {
+        let mut pixels = scene(0.0, (0.0, 0.0), (1.0, 1.0));
+        pixels.slice_mut(ndarray::s![.., SIDE - 6..]).mapv_inplace(|pixel| pixel + 25.0);
+        assert_eq!(found(&pixels).0, 0);
     }
 
     #[test]

@@ -132,9 +132,9 @@ fn gather_sky(
         let (above, here, below) =
             (&triples[(line - 1) * wide..], &triples[line * wide..], &triples[(line + 1) * wide..]);
         let mut any = false;
-        for k in 0..wide {
-            is_source[k] = above[k] + here[k] + below[k] > limit;
-            any |= is_source[k];
+        for (k, is_source) in is_source.iter_mut().enumerate() {
+            *is_source = above[k] + here[k] + below[k] > limit;
+            any |= *is_source;
         }
         if !any {
             continue;

@@ -44,7 +44,7 @@ pub fn combine_bias(count: usize, load: Load<'_>) -> Result<Combined<MasterBias>
     let others = Others::of(&stack);
     refuse(&mut stack, &mut refused, |member| light_in_bias(member, &others));
     enough("bias", &stack, &mut refused)?;
-    let read_noise = typical(&stack, |m| m.noise);
+    let read_noise = stack.noise(|_| 1.0);
     let image = stack.combine(read_noise as f32, |_, _, _| {})?;
     let master = MasterBias {
         image: Image::new(image),
@@ -79,7 +79,7 @@ pub fn combine_dark(count: usize, load: Load<'_>, masters: &Masters) -> Result<C
     fits_bias("dark", &stack, masters)?;
     let bias = masters.bias.as_ref();
     let gain = gain_of(&stack);
-    let per_second = gain * others.noise / exposure_s;
+    let per_second = gain * stack.noise(|member| 1.0 / member.exposure.exposure_s);
     let image = stack.combine(per_second as f32, |member, y, row| {
         to_electrons(member, bias, y, row);
         let seconds = member.exposure.exposure_s as f32;
@@ -133,12 +133,7 @@ pub fn combine_flat(count: usize, load: Load<'_>, masters: &Masters) -> Result<C
     enough("flat", &stack, &mut refused)?;
     let dark = masters.dark.as_ref().filter(|dark| dark.image.shape() == (stack.mosaic.height, stack.mosaic.width));
     let levels: Vec<f64> = stack.members.iter().map(|member| (member.level - bias_level) * gain).collect();
-    let relative = stack
-        .members
-        .iter()
-        .map(|member| member.noise / (member.level - bias_level))
-        .fold((0.0, 0.0), |(sum, count), noise| (sum + noise * noise, count + 1.0));
-    let noise = (relative.0 / f64::max(relative.1, 1.0)).sqrt();
+    let noise = stack.noise(|member| 1.0 / (member.level - bias_level));
     let names: Vec<String> = stack.members.iter().map(|member| member.exposure.file.clone()).collect();
     let image = stack.combine(noise as f32, |member, y, row| {
         to_electrons(member, bias, y, row);

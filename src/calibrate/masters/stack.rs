@@ -67,6 +67,8 @@ pub(super) struct Member {
     pub saturated: f64,
     /// The sampled raw values: two frames never agree in all of them.
     fingerprint: u64,
+    /// Values of the trimmed frame at places that are the same for all members, ADU above the overscan.
+    sample: Vec<f32>,
     samples: Option<Samples>,
 }
 
@@ -88,6 +90,7 @@ impl Member {
             bright: 0.0,
             saturated: 0.0,
             fingerprint: 0,
+            sample: Vec::new(),
             samples: Some(Samples::of(frame, 0..frame.pixels.height())),
         };
         member.look(frame, mosaic);
@@ -110,6 +113,7 @@ impl Member {
                 parts[y * 8 / mosaic.height * 8 + x * 8 / mosaic.width].push(row[x]);
             }
         }
+        self.sample = values.clone();
         self.level = f64::from(median(&mut values));
         // Half of the differences of two values are below 0.6745 √2 standard deviations.
         self.noise = f64::from(median(&mut differences)) / (0.674_49 * std::f64::consts::SQRT_2);
@@ -269,6 +273,22 @@ impl<'a> Stack<'a> {
             self.members.iter_mut().for_each(|member| member.samples = None);
         }
         Ok(combined)
+    }
+
+    /// Noise of a pixel of a single member, times `scale` of its member: from the differences of members
+    /// that follow each other, so that a pattern which they share is not taken for noise.
+    pub(super) fn noise(&self, scale: impl Fn(&Member) -> f64) -> f64 {
+        let pairs = self.members.windows(2).filter_map(|pair| {
+            let [a, b] = pair else { return None };
+            let (scale_a, scale_b) = (scale(a) as f32, scale(b) as f32);
+            let mut differences: Vec<f32> =
+                a.sample.iter().zip(&b.sample).map(|(a, b)| a * scale_a - b * scale_b).collect();
+            let middle = median(&mut differences);
+            differences.iter_mut().for_each(|difference| *difference = (*difference - middle).abs());
+            Some((f64::from(median(&mut differences)) / (0.674_49 * std::f64::consts::SQRT_2)).powi(2))
+        });
+        let (sum, count) = pairs.fold((0.0, 0.0), |(sum, count), square| (sum + square, count + 1.0));
+        f64::sqrt(sum / f64::max(count, 1.0))
     }
 
     /// The raw rows that the trimmed `rows` come from.
