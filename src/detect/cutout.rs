@@ -41,3 +41,16 @@ pub(super) fn peak_over_rms(cutout: &Array2<f32>) -> f64 {
         .fold(f32::MIN, f32::max);
     if mad > 0.0 { f64::from((peak - median) / (1.4826 * mad)) } else { 0.0 }
 }
+
+/// Median of a cut-out in the annulus from 10 to 20 pixels about its centre, beyond any aperture.
+pub(super) fn level_around(cutout: &Array2<f32>) -> f64 {
+    let centre = (CUTOUT_SIDE / 2) as f64;
+    let around = |(y, x): (usize, usize)| (10.0..20.0).contains(&(x as f64 - centre).hypot(y as f64 - centre));
+    let mut values: Vec<f32> =
+        cutout.indexed_iter().filter(|(at, v)| v.is_finite() && around(*at)).map(|(_, v)| *v).collect();
+    if values.is_empty() {
+        return 0.0;
+    }
+    let middle = values.len() / 2;
+    f64::from(*values.select_nth_unstable_by(middle, f32::total_cmp).1)
+}

@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use crate::exposure::Exposure;
 use crate::subtract::Difference;
 use context::{Neighbours, ReferenceContext};
-use cutout::{cut_out, peak_over_rms};
+use cutout::{cut_out, level_around, peak_over_rms};
 pub use peaks::Peak;
 
 /// Side of a cut-out, pixels.
@@ -151,8 +151,8 @@ pub struct Candidate {
     pub trail_px: f64,
     /// Peak over robust rms of the difference cut-out (`dsnrms`).
     pub difference_snr: f64,
-    /// Peak over robust rms of the matched-filtered difference around it (`ssnrms`).
-    pub science_snr: f64,
+    /// PSF flux over the noise of the matched-filtered difference on empty sky (`ssnrms`).
+    pub score_snr: f64,
     /// Nearest source of the reference.
     pub neighbour: Option<Neighbour>,
     /// Mask bits under the central 5×5 box, science and reference together.
@@ -364,12 +364,12 @@ impl Measure<'_> {
             nbad: shape.nbad,
             sumrat: shape.sumrat,
             class_star: class_star(&shape, psf_fwhm, peak.snr),
-            sky: f64::from(difference.science.background().level_at(fit.x, fit.y)),
+            sky: level_around(&cutouts.difference),
             edge_distance: rules::edge_distance(fit.x, fit.y, width, height),
             rb: real_bogus(&fit, &shape, peak.snr),
             trail_px: trail_length(difference, &fit, &shape),
             difference_snr: peak_over_rms(&cutouts.difference),
-            science_snr: peak_over_rms(&cutouts.science),
+            score_snr: flux / f64::from(difference.sky_noise.at(peak.column, peak.row)),
             neighbour: self.neighbours.of(rx, ry),
             flags: shape.flags,
             cutouts: rejected.is_none().then_some(cutouts),

@@ -91,7 +91,7 @@ pub fn candidate(x: f64, y: f64, flux: f64) -> Candidate {
         rb: 0.9,
         trail_px: 0.0,
         difference_snr: 17.0,
-        science_snr: 30.0,
+        score_snr: 30.0,
         neighbour: Some(Neighbour { distance_px: 0.4, ra, dec, mag: 18.2, mag_err: 0.02, chi: 0.9, sharp: -0.02 }),
         flags: 0,
         rejected: None,
