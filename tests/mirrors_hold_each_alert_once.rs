@@ -1,5 +1,6 @@
 //! Promise: with the example configuration, a mirror made by Kafka's own MirrorMaker 2 holds each
 //! alert once and nothing that was aborted.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 #[path = "support/alerts.rs"]
 mod alerts;
