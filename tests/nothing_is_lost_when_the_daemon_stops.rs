@@ -83,6 +83,7 @@ fn a_second_sigterm_stops_at_once_and_the_next_start_finishes() {
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.exit_code(), Some(0), "{}", daemon.said());
     let mut again = site.start();
+    wait_until("it is ready again", || again.times("is ready") == 2);
     wait_until("the exposure is in the spool", || {
         std::fs::read_dir(site.path("spool/ready")).is_ok_and(|entries| {
             entries.flatten().any(|entry| entry.path().extension().is_some_and(|ending| ending == "seg"))
