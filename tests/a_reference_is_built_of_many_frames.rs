@@ -2,109 +2,21 @@
 //! survive, bad frames are refused by name, and the library takes the result.
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
+mod support {
+    pub mod field;
+}
+
+use std::path::PathBuf;
 use std::process::Command;
 
 use ndarray::Array2;
 use nightjar::calibrate::{AdoptParameters, adopt};
 use nightjar::camera::{HeaderFallbacks, exposure_from_header};
 use nightjar::exposure::Exposure;
-use nightjar::fits::{HduOut, Header, Plane, read_header, read_planes, write_fits};
+use nightjar::fits::{Header, read_header, read_planes};
 use nightjar::register::library::Library;
 use nightjar::time::Mjd;
-use nightjar::wcs::Wcs;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, Normal};
-
-const SIDE: usize = 320;
-const SCALE_DEG: f64 = 1.0 / 3600.0;
-const SKY: f64 = 400.0;
-
-/// The place of the transient, in the field's own pixels: as far from all stars as can be.
-fn transient() -> (f64, f64) {
-    let stars = stars();
-    let room = |x: f64, y: f64| stars.iter().map(|s| (s.0 - x).hypot(s.1 - y)).fold(f64::INFINITY, f64::min);
-    let places = (0..1600).map(|k| (100.3 + f64::from(k % 40) * 3.0, 100.6 + f64::from(k / 40) * 3.0));
-    let (place, room) = places.map(|(x, y)| ((x, y), room(x, y))).max_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
-    assert!(room > 12.0, "the field is too crowded: {room}");
-    place
-}
-
-struct Frame {
-    name: &'static str,
-    /// Shift (pixels) and turn (degrees) of the pointing.
-    dither: (f64, f64, f64),
-    fwhm: f64,
-    transparency: f64,
-    filter: &'static str,
-    transient: f64,
-}
-
-const fn frame(name: &'static str, dither: (f64, f64, f64), fwhm: f64) -> Frame {
-    Frame { name, dither, fwhm, transparency: 1.0, filter: "r", transient: 0.0 }
-}
-
-/// Stars of the field: position in the field's own pixels, flux in electrons.
-fn stars() -> Vec<(f64, f64, f64)> {
-    let mut rng = ChaCha8Rng::seed_from_u64(42);
-    (0..130)
-        .map(|_| {
-            let flux = 10_f64.powf(rng.random_range(3.3..5.0));
-            (rng.random_range(-20.0..340.0), rng.random_range(-20.0..340.0), flux)
-        })
-        .collect()
-}
-
-impl Frame {
-    /// From the field's own pixels to this frame's.
-    fn place(&self, x: f64, y: f64) -> (f64, f64) {
-        let (sin, cos) = self.dither.2.to_radians().sin_cos();
-        let (u, v) = (x - 159.5, y - 159.5);
-        (cos * u - sin * v + 159.5 + self.dither.0, sin * u + cos * v + 159.5 + self.dither.1)
-    }
-
-    fn wcs(&self) -> Wcs {
-        let (sin, cos) = self.dither.2.to_radians().sin_cos();
-        let (x, y) = self.place(159.5, 159.5);
-        let s = SCALE_DEG;
-        Wcs::tan([x, y], [30.0, 10.0], [[-s * cos, -s * sin], [-s * sin, s * cos]]).unwrap()
-    }
-
-    fn write(&self, folder: &Path, index: usize) -> PathBuf {
-        let mut rng = ChaCha8Rng::seed_from_u64(index as u64);
-        let mut pixels = Array2::from_elem((SIDE, SIDE), SKY as f32);
-        let mut sources = stars();
-        let (x, y) = transient();
-        sources.push((x, y, self.transient));
-        let variance = (self.fwhm / 2.354_82).powi(2);
-        for (x, y, flux) in sources {
-            let (x, y) = self.place(x, y);
-            let reach = 6.0 * self.fwhm;
-            let span = |at: f64| (at - reach).max(0.0) as usize..((at + reach).max(0.0) as usize).min(SIDE);
-            for row in span(y) {
-                for column in span(x) {
-                    let r2 = (column as f64 - x).powi(2) + (row as f64 - y).powi(2);
-                    // A Moffat of beta 3.5, as wide as the Gaussian of this variance.
-                    let core = 2.0 * variance * 2.5;
-                    let profile = (1.0 + r2 / core).powf(-3.5) * 2.5 / (std::f64::consts::PI * core);
-                    pixels[[row, column]] += (self.transparency * flux * profile) as f32;
-                }
-            }
-        }
-        let normal = Normal::new(0.0, 1.0).unwrap();
-        pixels.mapv_inplace(|mean: f32| mean + (f64::from(mean).sqrt() * normal.sample(&mut rng)) as f32);
-        let mut header = Header::new();
-        let start = Mjd(61_000.0 + index as f64 * 0.01);
-        header.set("IMAGETYP", "light", "").set("DATE-OBS", start.to_string(), "").set("EXPTIME", 30.0, "");
-        header.set("FILTER", self.filter, "").set("OBJECT", "test field", "").set("GAIN", 1.0, "");
-        header.set("MAGZP", 25.0, "");
-        self.wcs().write(&mut header);
-        let path = folder.join(self.name);
-        write_fits(&path, &[HduOut { name: "", header: &header, plane: Plane::F32(&pixels) }]).unwrap();
-        path
-    }
-}
+use support::field::{Frame, SIDE, frame, stars, transient};
 
 fn read(header: &Header, file: &str) -> Result<Exposure, String> {
     exposure_from_header(header, file, 0.0, &HeaderFallbacks::default()).map_err(|error| error.to_string())
@@ -177,7 +89,7 @@ fn many_frames_make_a_deep_reference_without_what_one_of_them_alone_shows() {
     let library = Library::index(&[output], &read, AdoptParameters::default(), 1);
     let entry = &library.entries()[0];
     assert_eq!((entry.frames, entry.exposure.filter.as_str()), (5, "r"));
-    assert!((entry.jd.0 - Mjd(61_000.0).jd()).abs() < 1e-6 && entry.jd.1 > entry.jd.0 + 0.039, "{:?}", entry.jd);
+    assert!((entry.jd.0 - Mjd(61_000.0).jd()).abs() < 1e-6 && entry.jd.1 > entry.jd.0 + 0.04, "{:?}", entry.jd);
     assert!(entry.limit_mag.is_some_and(|limit| (16.0..20.0).contains(&limit)), "{:?}", entry.limit_mag);
     let wcs = frames[3].wcs();
     let serving = library.find(&read(&header, "x").unwrap(), Some(&wcs), (SIDE, SIDE)).unwrap();

@@ -228,13 +228,14 @@ impl Science {
     }
 }
 
-fn library(settings: &Settings, files: &[PathBuf]) -> Library {
+/// The references of `files`.
+pub fn library(settings: &Settings, files: &[PathBuf]) -> Library {
     let adopt = fallbacks(settings).unwrap_or_default().adopt;
     Library::index(files, &reader(settings), adopt, REFERENCES_IN_MEMORY)
 }
 
 /// Reads what the header of a calibrated image says of its exposure.
-fn reader(settings: &Settings) -> impl Fn(&Header, &str) -> Result<Exposure, String> + Send + Sync + 'static {
+pub fn reader(settings: &Settings) -> impl Fn(&Header, &str) -> Result<Exposure, String> + Send + Sync + 'static {
     let own = fallbacks(settings).unwrap_or_default().header;
     // A deep image need not say what it was taken for, nor for how long.
     let header = HeaderFallbacks { kind: Some(FrameKind::Light), exposure_s: own.exposure_s.or(Some(1.0)), ..own };
