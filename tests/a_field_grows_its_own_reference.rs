@@ -68,7 +68,7 @@ fn the_frames_of_two_nights_make_the_reference_of_their_field() {
     let left: Vec<_> = growing.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     assert_eq!(left, ["test_field-g-1"], "only the other filter still grows");
 
-    let library = Library::index(&[path.clone()], &read, AdoptParameters::default(), 1);
+    let library = Library::index(std::slice::from_ref(path), &read, AdoptParameters::default(), 1);
     assert_eq!(library.refused().len(), 0);
     let mut exposure = library.entries()[0].exposure.clone();
     exposure.field.clear();
