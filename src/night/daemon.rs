@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+pub use super::daemon_error::DaemonError;
 use super::intake::{Intake, Waiting};
 use super::keeping::{Held, Keeping, open_history};
 use super::outcome::Outcome;
@@ -18,18 +19,17 @@ use super::science::{Science, ScienceError};
 use super::status::Board;
 use super::{Night, Prepared, belt, values};
 use crate::camera::folder::{FolderCamera, FolderError};
-use crate::camera::journal::{FrameJournal, JournalError};
+use crate::camera::journal::FrameJournal;
 use crate::camera::replay::{NightError, Pace, RecordedNight};
 use crate::exposure::ExposureId;
-use crate::history::HistoryError;
-use crate::service::credentials::{self, CredentialError};
+use crate::service::credentials;
 use crate::service::shutdown::{Phase, Request, catch_signals};
 use crate::service::status_file::StatusFile;
 use crate::service::{Hearts, Shutdown, Stopwatch, clock, events, memory, systemd};
 use crate::settings::{CameraKind, Settings};
-use crate::spool::{Spool, SpoolError};
+use crate::spool::Spool;
 use crate::time::NightName;
-use crate::uplink::{State, Uplink, UplinkError};
+use crate::uplink::{State, Uplink};
 
 /// Longest time a stage may take for one frame before the watchdog is no longer fed.
 const STAGE_DEADLINE: Duration = Duration::from_secs(120);
@@ -41,39 +41,6 @@ const RETRY: Duration = Duration::from_secs(10);
 const DRAIN: Duration = Duration::from_secs(30);
 /// How often old frames are looked for, in rounds of [`LOOK`].
 const TRIM_ROUNDS: u64 = 600;
-
-/// Why the daemon could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
-    /// The spool.
-    #[error(transparent)]
-    Spool(#[from] SpoolError),
-    /// The history.
-    #[error(transparent)]
-    History(#[from] HistoryError),
-    /// The frame journal.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// The Kafka client.
-    #[error(transparent)]
-    Uplink(#[from] UplinkError),
-    /// A secret.
-    #[error(transparent)]
-    Credential(#[from] CredentialError),
-    /// A camera that this version does not read.
-    #[error("setting camera.kind: \"{0}\" cameras are not read by this version; choose \"folder\" or \"replay\"")]
-    Camera(&'static str),
-    /// Signals or threads.
-    #[error("the system gives no threads or signals: {0}; raise TasksMax= of the unit")]
-    System(#[from] std::io::Error),
-}
-
-impl DaemonError {
-    /// Whether the settings are at fault: starting again does not help.
-    pub fn is_of_the_settings(&self) -> bool {
-        matches!(self, Self::Credential(_) | Self::Camera(_) | Self::Uplink(UplinkError::Settings(_)))
-    }
-}
 
 /// What the threads share.
 struct Daemon {

@@ -18,6 +18,7 @@ pub mod bootstrap;
 pub mod candidates;
 pub mod compare;
 pub mod daemon;
+pub mod daemon_error;
 pub mod fallbacks;
 pub mod intake;
 pub mod keeping;

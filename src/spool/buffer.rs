@@ -16,6 +16,7 @@ use super::identity::Identity;
 use super::pressure::Pressure;
 use super::recovery::{self, Finding, Sent, Unsent, io_error};
 use super::segment::{self, ReadError, SegmentReader, file_name};
+use super::status::SpoolStatus;
 use super::store::{Store, Writing};
 use super::{Epoch, Message, Result, SpoolError};
 use crate::exposure::ExposureId;
@@ -86,37 +87,6 @@ pub struct Waiting {
     pub count: u32,
     /// How many of them are settled, from the first.
     pub settled: u32,
-}
-
-/// The spool in figures.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SpoolStatus {
-    /// Name of the spool.
-    pub uuid: Uuid,
-    /// This opening.
-    pub epoch: Epoch,
-    /// Unsent exposures.
-    pub waiting_exposures: u64,
-    /// Unsent alerts.
-    pub waiting_alerts: u64,
-    /// Bytes of the unsent exposures.
-    pub waiting_bytes: u64,
-    /// Name of the exposure that waits longest.
-    pub oldest: Option<String>,
-    /// Sent exposures that are kept.
-    pub sent_exposures: u64,
-    /// Bytes that they take.
-    pub sent_bytes: u64,
-    /// Records refused by the broker, in `dead/`.
-    pub dead: u64,
-    /// Damaged records and files, in `quarantine/`.
-    pub quarantined: u64,
-    /// Exposures that the disk lost.
-    pub missing: u64,
-    /// How full the disk is.
-    pub pressure: Pressure,
-    /// Why no exposure is taken, where that is so.
-    pub refusing: Option<String>,
 }
 
 pub(super) struct Inner {

@@ -89,12 +89,14 @@ mod retry;
 mod room;
 pub mod segment;
 mod settling;
+mod status;
 pub mod store;
 
 pub use aside::Aside;
-pub use buffer::{Order, Receipt, Reservation, Spool, SpoolParameters, SpoolStatus, Waiting};
+pub use buffer::{Order, Receipt, Reservation, Spool, SpoolParameters, Waiting};
 pub use identity::Epoch;
 pub use recovery::Finding;
+pub use status::SpoolStatus;
 
 /// A finished Kafka message.
 #[derive(Debug, Clone, PartialEq, Eq)]
