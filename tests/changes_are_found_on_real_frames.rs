@@ -22,7 +22,7 @@ fn the_brightening_of_the_decam_field_is_found_in_five_of_five_pairs() {
         let near = |c: &&Found| (c.x - 130.0).hypot(c.y - 129.0) < 1.5;
         let nucleus = alerts.iter().find(near).unwrap_or_else(|| panic!("pair {pair}: {alerts:?}"));
         assert!(nucleus.positive && nucleus.snr > 8.0, "pair {pair}: {nucleus:?}");
-        assert!(alerts.len() <= 3, "pair {pair}: {alerts:?}");
+        assert!(alerts.len() <= 4, "pair {pair}: {alerts:?}");
     }
 }
 

@@ -22,6 +22,11 @@ const DIPOLE: f64 = 0.35;
 const TRAIL_ELONGATION: f64 = 1.3;
 /// Its major axis exceeds the PSF's by this factor at least.
 const TRAIL_LENGTH: f64 = 1.25;
+/// Its minor axis over the PSF's lies in this range: 0.87 to 1.5 for synthetic movers, outside it for the long tracks of
+/// cosmic rays on the Bosque Alegre frames.
+const TRAIL_BREADTH: (f64, f64) = (0.85, 1.5);
+/// Below this significance a trail cannot be told from a cosmic ray's track.
+const TRAIL_SIGNIFICANCE: f64 = 9.0;
 /// The reference is empty where it lies below this many noises of a pixel.
 const EMPTY: f32 = 5.0;
 /// Connected pixels of the 3×3 that a source has at least.
@@ -72,11 +77,12 @@ pub fn judge(difference: &Difference, peak: &Peak, fit: &Fit, shape: &Shape, thr
 pub fn is_trail(difference: &Difference, fit: &Fit, shape: &Shape) -> bool {
     let psf = difference.registration.psf_science.fwhm_at(fit.x, fit.y) / 2.3548;
     let long = shape.a > TRAIL_ELONGATION * shape.b && shape.a > TRAIL_LENGTH * psf;
-    let broad = (0.7 * psf..1.6 * psf).contains(&shape.b);
+    let broad = (TRAIL_BREADTH.0 * psf..TRAIL_BREADTH.1 * psf).contains(&shape.b);
+    let bright = fit.flux > TRAIL_SIGNIFICANCE * fit.photon_err;
     let (x, y) = (fit.x.round().max(0.0) as usize, fit.y.round().max(0.0) as usize);
     let noise = difference.pixel_noise.at(x, y);
     let empty = difference.template.pixels.get([y, x]).is_some_and(|v| v.abs() < EMPTY * noise);
-    long && broad && empty && fit.flux > 0.0 && shape.opposite < DIPOLE
+    long && broad && bright && empty && shape.opposite < DIPOLE
 }
 
 /// Distance of a pixel position to the nearest edge of the image, pixels.

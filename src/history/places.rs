@@ -159,13 +159,9 @@ mod tests {
     fn a_frame_holds_its_centre_and_not_what_lies_beyond_its_sides() {
         for (ra, dec) in [(10.0_f64, 41.0_f64), (0.1, -30.0), (200.0, 89.8)] {
             let half = 0.4;
-            let wide = half / dec.to_radians().cos();
-            let frame = Footprint([
-                ((ra + wide).rem_euclid(360.0), dec - half),
-                ((ra - wide).rem_euclid(360.0), dec - half),
-                ((ra - wide).rem_euclid(360.0), (dec + half).min(89.99)),
-                ((ra + wide).rem_euclid(360.0), (dec + half).min(89.99)),
-            ]);
+            let wcs = crate::wcs::Wcs::tan([0.0, 0.0], [ra, dec], [[-1.0, 0.0], [0.0, 1.0]]).unwrap();
+            let corners = [(-half, -half), (half, -half), (half, half), (-half, half)];
+            let frame = Footprint(corners.map(|(x, y)| wcs.pixel_to_sky(x, y)));
             let sides = frame.sides();
             assert!(inside(&sides, unit((ra, dec))), "{ra} {dec}");
             assert!(!inside(&sides, unit((ra, dec - 1.1 * half))));

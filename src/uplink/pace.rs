@@ -38,7 +38,9 @@ impl Pace {
         if bytes * 2 < self.budget && rate < self.rate {
             return;
         }
-        self.rate = if self.rate == 0.0 { rate } else { 0.5 * self.rate + 0.5 * rate };
+        // A full transaction on a link that became thin says all at once; otherwise the mean moves by halves.
+        let fresh = self.rate == 0.0 || rate < self.rate / 4.0;
+        self.rate = if fresh { rate } else { 0.5 * self.rate + 0.5 * rate };
         let wanted = (self.rate * TARGET_S) as u64;
         self.budget = wanted.clamp(self.budget / 4, self.budget * 4).clamp(LEAST.min(self.most), self.most);
     }
