@@ -17,6 +17,7 @@ use crate::exposure::{Exposure, FrameKind};
 use crate::fits::{Header, read_image};
 use crate::register::library::{Library, NoReference, Reference};
 use crate::register::stars::{StarList, find};
+use crate::service::events;
 use crate::settings::Settings;
 use crate::wcs::Wcs;
 
@@ -61,6 +62,7 @@ impl Science {
         say_refused(&library, &|line| tracing::warn!("{line}"));
         if library.entries().is_empty() {
             tracing::warn!(
+                message_id = events::REFERENCE_MISSING,
                 "{}: holds no reference; exposures are calibrated and make no alerts until one is there \
                  (nightjar reference FRAMES... -o FILE)",
                 settings.references.folder.display()

@@ -13,7 +13,7 @@ pub const EXPOSURE_DONE: &str = "fb5dae273960405ab5f68b065a478a32";
 pub const EXPOSURE_WITHOUT_ALERTS: &str = "50fc32b7e61248a28adf8dde2bc0b390";
 /// An exposure cannot be processed now and waits on disk.
 pub const EXPOSURE_WAITS: &str = "0f5e013552244ad391049f73314c824d";
-/// A field has no reference.
+/// There are no references.
 pub const REFERENCE_MISSING: &str = "f5d3208463fe45dc9fc807f0db2cefbc";
 /// There are no masters.
 pub const MASTERS_MISSING: &str = "7120313303784a4ebdfdaea1e5c558cb";
@@ -21,12 +21,6 @@ pub const MASTERS_MISSING: &str = "7120313303784a4ebdfdaea1e5c558cb";
 pub const CAMERA_LOST: &str = "63970a90f3814721bc1627eecc805c4c";
 /// The camera is back.
 pub const CAMERA_BACK: &str = "2cf4cc7d2ea746418f2181058bdb8e47";
-/// A file of the watched folder is no usable frame.
-pub const FRAME_REJECTED: &str = "6e4a9dc06aad4e7fb2292c2b33775ce3";
-/// Kafka cannot be reached.
-pub const UPLINK_LOST: &str = "68728db3c8774506b47374e8cb33fdaf";
-/// Kafka is reached again.
-pub const UPLINK_BACK: &str = "c2ba53cb0e824112bea3b815a750e7cb";
 /// The host's clock is not synchronised.
 pub const CLOCK_UNSYNCHRONISED: &str = "6ef0040a9e3b47eea8aacfee37ec5da1";
 /// A stage does not move.
@@ -45,9 +39,6 @@ pub const ALL: &[(&str, &str)] = &[
     ("MASTERS_MISSING", MASTERS_MISSING),
     ("CAMERA_LOST", CAMERA_LOST),
     ("CAMERA_BACK", CAMERA_BACK),
-    ("FRAME_REJECTED", FRAME_REJECTED),
-    ("UPLINK_LOST", UPLINK_LOST),
-    ("UPLINK_BACK", UPLINK_BACK),
     ("CLOCK_UNSYNCHRONISED", CLOCK_UNSYNCHRONISED),
     ("STAGE_HUNG", STAGE_HUNG),
     ("SETTINGS_WRONG", SETTINGS_WRONG),
