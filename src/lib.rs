@@ -13,6 +13,23 @@
 
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
+/// The standard `println!`, but for one thing: where the reader has gone (`nightjar … | head`) the line is
+/// left out instead of a panic.
+macro_rules! println {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
+/// [`println!`] for stderr.
+macro_rules! eprintln {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 pub mod alert;
 pub mod calibrate;
 pub mod camera;

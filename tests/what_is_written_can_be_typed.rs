@@ -92,6 +92,20 @@ fn each_command_explains_itself_with_an_example_that_can_be_typed() {
 }
 
 #[test]
+fn a_reader_that_goes_away_is_no_defect() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sky = Command::new(env!("CARGO_BIN_EXE_nightjar"))
+        .args(["sky", "--pair", "--width", "64", "--height", "64", "--out"])
+        .arg(folder.path())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop((sky.stdout.take(), sky.stderr.take()));
+    assert!(sky.wait().unwrap().success());
+}
+
+#[test]
 fn make_targets_in_the_documents_exist() {
     let makefile = read("Makefile");
     for name in ["README.md", "CONTRIBUTING.md"] {

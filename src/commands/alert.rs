@@ -80,10 +80,11 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
         files.push(path.to_owned());
         return Ok(());
     }
-    let refused = |error: io::Error| Failure::Input(format!("{}: {error}", path.display()));
-    let entries = fs::read_dir(path).map_err(refused)?;
-    let mut inside: Vec<PathBuf> =
-        entries.map(|entry| entry.map(|e| e.path())).collect::<Result<_, _>>().map_err(refused)?;
+    let entries = fs::read_dir(path).map_err(|error| unreadable(path, &error))?;
+    let mut inside: Vec<PathBuf> = entries
+        .map(|entry| entry.map(|e| e.path()))
+        .collect::<Result<_, _>>()
+        .map_err(|error| unreadable(path, &error))?;
     inside.sort();
     for entry in inside {
         if entry.is_dir() || entry.extension().is_some_and(|extension| extension == "avro") {
@@ -93,14 +94,18 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
     Ok(())
 }
 
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    Failure::Input(format!("{}: {error}; check the path and its permissions", path.display()))
+}
+
 fn read(file: &Path) -> Result<Vec<Packet>, Failure> {
     let name = file.display();
     let refused = |error: &dyn std::fmt::Display| Failure::Input(format!("{name}: {error}"));
-    let length = fs::metadata(file).map_err(|error| refused(&error))?.len();
+    let length = fs::metadata(file).map_err(|error| unreadable(file, &error))?.len();
     if length > LARGEST_FILE {
         return Err(refused(&"larger than 512 MB; split it into packets"));
     }
-    let bytes = fs::read(file).map_err(|error| refused(&error))?;
+    let bytes = fs::read(file).map_err(|error| unreadable(file, &error))?;
     read_packets(&bytes).map_err(|error| refused(&error))
 }
 
@@ -123,6 +128,9 @@ fn lines(packets: &[&Packet]) -> String {
 }
 
 fn table(packets: &[&Packet]) -> String {
+    if packets.is_empty() {
+        return String::new();
+    }
     const HEADINGS: [&str; 11] =
         ["candid", "object", "time (UTC)", "filter", "ra", "dec", "mag", "S/N", "score", "seen", "earlier"];
     let rows: Vec<[String; 11]> = packets.iter().map(|packet| cells(packet)).collect();
