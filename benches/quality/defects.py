@@ -3,7 +3,10 @@
 import numpy as np
 
 COSMIC_RAY, COLUMN, HOT, SATURATED, REFERENCE_SATURATED = 1, 2, 4, 8, 16
-ELECTRONS_A_PIXEL = 1100.0  # a minimum-ionising particle along 15 um of silicon
+# A minimum-ionising particle frees about 80 electrons along a micrometre of silicon; pixels of 15 um
+# across and 30 um deep.
+ELECTRONS_A_PIXEL = 1200.0
+DEPTH = 2.0
 
 
 def _deposit(image, marks, xs, ys, charges, diffusion):
@@ -27,12 +30,15 @@ def _deposit(image, marks, xs, ys, charges, diffusion):
 
 
 def cosmic_rays(image, marks, count, rng):
-    """Spots, straight tracks, and worms of slow electrons that scatter; charge like Landau's law."""
+    """Spots, straight tracks, and worms of slow electrons that scatter; charge like Landau's law.
+
+    A quarter of the spots and worms are electrons that gamma rays set free: any charge from 250 up.
+    """
     rows, columns = image.shape
     for _ in range(count):
         x, y = rng.uniform(0, columns), rng.uniform(0, rows)
         shape = rng.uniform()
-        diffusion = rng.uniform(0.2, 0.5)
+        diffusion = rng.uniform(0.15, 0.45)
         if shape < 0.35:  # steep incidence: one to four pixels
             length, bend = rng.uniform(0, 1.5), 0.0
         elif shape < 0.8:  # a muon
@@ -43,7 +49,10 @@ def cosmic_rays(image, marks, count, rng):
         angles = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(size=steps)) * bend
         xs = x + np.cumsum(np.cos(angles)) * length / steps
         ys = y + np.cumsum(np.sin(angles)) * length / steps
-        a_step = ELECTRONS_A_PIXEL * max(length, 0.4) / steps * rng.lognormal(0, 0.7)
+        charge = ELECTRONS_A_PIXEL * np.hypot(length, DEPTH) * rng.lognormal(0, 0.5)
+        if bend > 0 or length < 1.5:
+            charge = min(charge, np.exp(rng.uniform(np.log(250), np.log(4e4)))) if rng.uniform() < 0.25 else charge
+        a_step = charge / steps
         charges = a_step * rng.lognormal(0, 0.4, size=steps)
         _deposit(image, marks, xs, ys, charges, diffusion)
 

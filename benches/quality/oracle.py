@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Checks a scene of scenes.py against what its truth says, with code that did not draw it.
 
-    oracle.py SCENE...
+    oracle.py SCENE...           apertures, places, noise
+    oracle.py --pulls SCENE...   what the matched filter with the true PSFs gets on the frames
 
 Measured: the flux and the place of bright stars by apertures and by moments, the noise of the empty
-sky, and the S/N of changes by fits of the true PSFs to many noise draws. Any figure off by more than
-it may be ends the program with exit code 1.
+sky; with --pulls the flux of every change by the ideal filter on the pixels as written, whose scatter
+about the truth must be the error that the truth states. Any figure off by more than it may be ends the
+program with exit code 1.
 """
 
 import csv
@@ -114,5 +116,60 @@ def examine(folder):
     return all(good)
 
 
+def pulls(folder):
+    """(measured - true) / stated error with the true kernels, over all scored changes."""
+    import scenes
+
+    folder = pathlib.Path(folder)
+    about, truth = json.loads((folder / "scene.json").read_text()), table(folder / "truth.csv")
+    words = [str(folder)]
+    for name in ("seed", "size", "stars", "faint", "galaxies", "changes", "trails", "psf", "fwhm", "reference_fwhm",
+                 "angle", "shift", "distortion", "wcs_error", "sky", "gradient", "depth", "reference_scale",
+                 "min_amplitude"):
+        words += [f"--{name.replace('_', '-')}={about[name]}"]
+    scene = scenes.Scene(scenes.arguments(words), draw=False)
+    science, reference = fits.getdata(folder / "science.fits").astype(float), fits.getdata(folder / "reference.fits").astype(float)
+    unit = 10 ** (0.4 * (fits.getheader(folder / "reference.fits")["MAGZP"] - about["zero_point"]))
+    reference /= unit
+    side = scene.ideal.side
+    out = []
+    for k in np.nonzero((truth["scored"] == "1"))[0]:
+        x, y, flux, error = (float(truth[c][k]) for c in ("x", "y", "flux", "error"))
+        x, y = x - 1, y - 1
+        if min(x, y, science.shape[1] - x, science.shape[0] - y) < 50:
+            continue
+        # Kernels at the whole pixel nearest to the change, with the sub-pixel rest as a phase.
+        _, _, kn, kr = scene.ideal._filters(x, y)
+        rows, columns = np.meshgrid(y + side, x + side, indexing="ij")
+        n = at(science, columns, rows)
+        r = at(reference, *scene.geometry.to_reference(columns, rows))
+        net = np.sum(kn * (n - np.median(n))) - np.sum(kr * (r - np.median(r)))
+        out.append((net - flux, error, flux, float(truth["snr"][k]), float(truth["base_flux"][k])))
+    d, e, f, s, base = np.array(out).T
+    pull = d / e
+    print(folder)
+    good = []
+    for name, inside in (("S/N 3-7", s < 7), ("7-20", (s >= 7) & (s < 20)), ("20-100", (s >= 20) & (s < 100))):
+        p = pull[inside]
+        good.append(check(f"pull, robust sigma, {name} ({inside.sum()})", 1.4826 * np.median(abs(p - np.median(p))), 0.85, 1.15))
+        good.append(check(f"pull, mean along the sign, {name}", np.median(p * np.sign(f[inside])), -0.3, 0.3))
+    bright = s >= 50
+    good.append(check(f"flux at S/N >= 50 / true ({bright.sum()})", 1 + np.median(d[bright] / f[bright]), 0.997, 1.003))
+    return all(good)
+
+
+def at(image, x, y):
+    """Quintic interpolation within a cut-out."""
+    from scipy.ndimage import map_coordinates
+
+    left, low = max(int(x.min()) - 6, 0), max(int(y.min()) - 6, 0)
+    cut = image[low:int(y.max()) + 7, left:int(x.max()) + 7]
+    return map_coordinates(cut, (y - low, x - left), order=5, mode="nearest")
+
+
 if __name__ == "__main__":
-    sys.exit(0 if all([examine(folder) for folder in sys.argv[1:]]) else 1)
+    words = sys.argv[1:]
+    judge = examine
+    if words and words[0] == "--pulls":
+        words, judge = words[1:], pulls
+    sys.exit(0 if all([judge(folder) for folder in words]) else 1)

@@ -2,14 +2,20 @@
 
 A PSF is a sum of elliptical Moffats (Moffat 1969) with the same shape matrix, each with a weight, a
 displacement, a scale and an exponent. Widths and ellipticities are cubic polynomials of the field
-position. The light that falls on a pixel is integrated with the 3x3 Gauss-Legendre rule: for a FWHM
-of 1.6 px its error is 2e-5 of the pixel, for 2 px 4e-6.
+position. The light that falls on a pixel is integrated with a 3x3 Gauss-Legendre rule (error below 3e-5
+of the brightest pixel), with 5x5 where the PSF is narrow (FWHM 1.6 px).
 """
 
 import numpy as np
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(3)
-OFFSETS = [(0.5 * u, 0.5 * v, 0.25 * a * b) for u, a in zip(_NODES, _WEIGHTS) for v, b in zip(_NODES, _WEIGHTS)]
+
+
+def _rule(n):
+    nodes, weights = np.polynomial.legendre.leggauss(n)
+    return [(0.5 * u, 0.5 * v, 0.25 * a * b) for u, a in zip(nodes, weights) for v, b in zip(nodes, weights)]
+
+
+WIDE, NARROW = _rule(3), _rule(5)
 PIXEL_FWHM2 = 8 * np.log(2) / 12  # what the pixel's own width adds to the square of the FWHM
 
 KINDS = ("moffat", "two-moffat", "coma")
@@ -41,7 +47,8 @@ class LocalPsf:
 
     def pixels(self, x, y):
         """Flux in unit pixels centred on the offsets (x, y)."""
-        return sum(w * self.density(x + u, y + v) for u, v, w in OFFSETS)
+        steepest = max(self.matrix[0], self.matrix[2]) / min(c[3] for c in self.components) ** 2
+        return sum(w * self.density(x + u, y + v) for u, v, w in (NARROW if steepest > 0.5 else WIDE))
 
     def stamp(self, x, y, radius):
         """Corner (column, row) and pixels of a stamp around (x, y), both counted from 0."""

@@ -70,7 +70,7 @@ def arguments(words=None):
 class Scene:
     """The sky, the optics and the reference; `exposure` makes science frames of it."""
 
-    def __init__(self, options):
+    def __init__(self, options, draw=True):
         o = self.options = options
         columns, rows = (int(n) for n in o.size.lower().split("x"))
         self.shape = (rows, columns)
@@ -96,7 +96,8 @@ class Scene:
         self.ideal = Ideal(self.psf, self.reference_psf, self.geometry, self.noise, self.reference_noise,
                            1 / (o.reference_scale * o.depth))
         self.area, self.sky_rng = area, sky
-        self._draw_reference(reference)
+        if draw:
+            self._draw_reference(reference)
 
     def _draw_reference(self, rng):
         o, c = self.options, self.catalogue

@@ -106,6 +106,14 @@ class Pair:
         star, distance, mag = self.nearest_star(x, y, limit=20.0)
         return "star" if distance <= 3.5 else "sky"
 
+    def detected_on_defects(self):
+        """Lines of the table on defects and away from changes, rejected ones included."""
+        every = np.array([(float(c["x"]), float(c["y"])) for c in self.candidates]).reshape(-1, 2)
+        if not len(every):
+            return 0
+        away = cKDTree(self.xy).query(every)[0] > 3 if len(self.xy) else np.ones(len(every), bool)
+        return sum(self._where(x, y) == "defect" for x, y in every[away])
+
     def nearest_star(self, x, y, limit=99.0):
         """Index, distance and magnitude of the nearest star brighter than `limit`."""
         bright = np.nonzero(self.star_mag < limit)[0]
@@ -161,6 +169,7 @@ def figures(pairs):
     out["false an image, off defects"] = sum(w != "defect" for w in kinds) / n
     out["false an image, on stars"] = sum(w == "star" for w in kinds) / n
     out["false an image, on defects"] = sum(w == "defect" for w in kinds) / n
+    out["detected an image, on defects"] = sum(p.detected_on_defects() for p in pairs) / n
     true, got, error, dx, dy, s = [], [], [], [], [], []
     for p in pairs:
         for t in np.nonzero(p.scored & (p.alert_of >= 0))[0]:
