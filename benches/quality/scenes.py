@@ -192,7 +192,7 @@ class Scene:
         for row in changes:
             x, y = row["x"], row["y"]
             rx, ry = self.geometry.to_reference(x, y)
-            row["error"] = self.ideal.error(x, y, variance, reference_variance)
+            row["error"], row["error_x"], row["error_y"] = self.ideal.errors(x, y, row["flux"], variance, reference_variance)
             row["snr"] = abs(row["flux"]) / row["error"]
             if row["base_flux"]:
                 row["base_mag"] = float(mag_of(row["base_flux"]))
@@ -203,7 +203,7 @@ class Scene:
 
 
 TRUTH = ["exposure", "kind", "x", "y", "ra", "dec", "flux", "snr", "error", "scored", "near_defect", "base_flux",
-         "base_mag", "length", "angle", "rx", "ry"]
+         "base_mag", "length", "angle", "rx", "ry", "error_x", "error_y"]
 
 
 def write_truth(path, by_exposure):
@@ -217,7 +217,8 @@ def write_truth(path, by_exposure):
                 table.writerow([exposure, row["kind"], f"{row['x'] + 1:.4f}", f"{row['y'] + 1:.4f}", f"{row['ra']:.7f}",
                                 f"{row['dec']:.7f}", f"{row['flux']:.2f}", f"{row['snr']:.3f}", f"{row['error']:.3f}",
                                 scored, row["near_defect"], f"{row['base_flux']:.1f}", f"{row['base_mag']:.3f}",
-                                f"{row['length']:.2f}", f"{row['angle']:.3f}", f"{row['rx'] + 1:.4f}", f"{row['ry'] + 1:.4f}"])
+                                f"{row['length']:.2f}", f"{row['angle']:.3f}", f"{row['rx'] + 1:.4f}", f"{row['ry'] + 1:.4f}",
+                                f"{row['error_x']:.5f}", f"{row['error_y']:.5f}"])
 
 
 def write_catalogues(scene, folder, changes):

@@ -9,8 +9,8 @@ first; alerts that belong to no change are false, and are "on defects" within 5 
 pixel or bad column or within 10 px of a saturated pixel of either frame. Changes near defects and
 trails are counted apart: they are neither missed nor false.
 
-Position rms is per axis over matched changes, without those beyond five robust standard deviations (how
-many is told). Flux bias and scatter are of found/true - 1 at S/N >= 50: median and 1.4826 MAD, and mean
+Position rms is per axis over matched changes, without those beyond eight times their ideal error and 0.1 px
+(how many is told). Flux bias and scatter are of found/true - 1 at S/N >= 50: median and 1.4826 MAD, and mean
 and standard deviation. Pulls are (found - true) / stated error, 1.4826 MAD and plain.
 """
 
@@ -24,6 +24,7 @@ import numpy as np
 from astropy.io import fits
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
+from scipy.special import ndtr
 
 MATCH = 1.5
 BINS = [("3-5", 3, 5), ("5-7", 5, 7), ("7-10", 7, 10), ("10-20", 10, 20), ("20+", 20, np.inf)]
@@ -61,6 +62,8 @@ class Pair:
         self.xy = np.array([(float(r[place[0]]), float(r[place[1]])) for r in truth]).reshape(-1, 2)
         self.flux = np.array([float(r["flux"]) for r in truth]) * (-1 if swapped else 1)
         self.snr = np.array([float(r["snr"]) for r in truth])
+        self.error = np.array([float(r["error"]) for r in truth])
+        self.place_error = np.array([(float(r["error_x"]), float(r["error_y"])) for r in truth]).reshape(-1, 2)
         self.scored = np.array([r["scored"] == "1" for r in truth], bool)
         self.trail = np.array([r["kind"] == "trail" for r in truth], bool)
         self.alerts = [c for c in candidates if not c["rejected"]]
@@ -144,12 +147,11 @@ def load(scene, run, swapped=False):
             for name, e in zip(names, sorted(found))]
 
 
-def clipped_rms(dx, dy):
-    """Rms per axis without what lies beyond five robust deviations, and how many those are."""
+def clipped_rms(dx, dy, error):
+    """Rms per axis without what lies beyond eight ideal errors (and 0.1 px), and how many those are."""
     if not len(dx):
         return float("nan"), 0
-    limit = 5 * max(robust(np.r_[dx, -dx]), robust(np.r_[dy, -dy]), 1e-6)
-    near = np.maximum(np.abs(dx), np.abs(dy)) <= limit
+    near = np.maximum(np.abs(dx), np.abs(dy)) <= np.maximum(8 * error, 0.1)
     return float(np.sqrt(np.mean(np.r_[dx[near], dy[near]] ** 2))), int((~near).sum())
 
 
@@ -162,6 +164,7 @@ def figures(pairs):
         inside = (snr >= low) & (snr < high)
         out[f"completeness {name}"] = float(found[inside].mean()) if inside.any() else float("nan")
         out[f"count {name}"] = int(inside.sum())
+    out.update(ideal(pairs))
     trails = np.concatenate([p.alert_of[p.trail] >= 0 for p in pairs])
     out["trails found"], out["trails"] = int(trails.sum()), int(trails.size)
     kinds = [w for p in pairs for w in p.where]
@@ -170,7 +173,7 @@ def figures(pairs):
     out["false an image, on stars"] = sum(w == "star" for w in kinds) / n
     out["false an image, on defects"] = sum(w == "defect" for w in kinds) / n
     out["detected an image, on defects"] = sum(p.detected_on_defects() for p in pairs) / n
-    true, got, error, dx, dy, s = [], [], [], [], [], []
+    true, got, error, dx, dy, s, place = [], [], [], [], [], [], []
     for p in pairs:
         for t in np.nonzero(p.scored & (p.alert_of >= 0))[0]:
             a = p.alerts[p.alert_of[t]]
@@ -182,7 +185,8 @@ def figures(pairs):
             dx.append(float(a["x"]) - p.xy[t, 0])
             dy.append(float(a["y"]) - p.xy[t, 1])
             s.append(p.snr[t])
-    true, got, error, dx, dy, s = (np.array(v, float) for v in (true, got, error, dx, dy, s))
+            place.append(p.place_error[t].max())
+    true, got, error, dx, dy, s, place = (np.array(v, float) for v in (true, got, error, dx, dy, s, place))
     out["wrong signs"] = int(np.sum(true * got < 0))
     ratio = (got / true - 1)[s >= 50]
     ratio = ratio[np.isfinite(ratio)]
@@ -198,10 +202,31 @@ def figures(pairs):
             out[f"mean pull {name}"] = float((pull * np.sign(true))[inside].mean())
     for low in (20, 100):
         inside = s >= low
-        rms, away = clipped_rms(dx[inside], dy[inside])
+        rms, away = clipped_rms(dx[inside], dy[inside], place[inside])
         out[f"position rms px, S/N >= {low}"], out[f"clipped positions, S/N >= {low}"] = rms, away
         if inside.any():
             out[f"position mean px, S/N >= {low}"] = [float(np.median(dx[inside])), float(np.median(dy[inside]))]
+    return out
+
+
+def ideal(pairs):
+    """What the matched filter with the true PSFs gets from these changes: the bars mean something beside it."""
+    rng = np.random.default_rng(1)
+    snr = np.concatenate([p.snr[p.scored] for p in pairs])
+    place = np.concatenate([p.place_error[p.scored] for p in pairs])
+    out = {}
+    for name, low, high in BINS:
+        inside = (snr >= low) & (snr < high)
+        if inside.any():
+            out[f"ideal completeness {name}"] = float(ndtr(snr[inside] - 5.0).mean())
+    bright = snr[snr >= 50]
+    if bright.size:
+        draws = rng.normal(size=(200, bright.size)) / bright
+        out["ideal flux scatter %"] = 100 * robust(draws.ravel())
+    for low in (20, 100):
+        inside = snr >= low
+        if inside.any():
+            out[f"ideal position rms px, S/N >= {low}"] = float(np.sqrt(np.mean(place[inside] ** 2)))
     return out
 
 

@@ -42,9 +42,9 @@ class Catalogue:
 
 
 def wanted_snr(rng, n):
-    """True S/N asked for: enough about the threshold, the rest up to 200."""
-    edges = np.array([3.0, 5.0, 7.0, 10.0, 20.0, 60.0, 200.0])
-    shares = np.array([0.12, 0.19, 0.19, 0.20, 0.18, 0.12])
+    """True S/N asked for: enough about the threshold, the rest up to 700."""
+    edges = np.array([3.0, 5.0, 7.0, 10.0, 20.0, 60.0, 180.0, 700.0])
+    shares = np.array([0.12, 0.18, 0.18, 0.18, 0.065, 0.14, 0.135])
     k = rng.choice(len(shares), size=n, p=shares / shares.sum())
     return np.exp(rng.uniform(np.log(edges[k]), np.log(edges[k + 1])))
 

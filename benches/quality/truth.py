@@ -34,26 +34,45 @@ class Ideal:
         n, r = np.fft.fft2(np.fft.ifftshift(pn)), np.fft.fft2(np.fft.ifftshift(pr))
         den = self.noise**2 * abs(r) ** 2 + self.reference_noise**2 * abs(n) ** 2 + 1e-12 * self.noise**2
         strength = np.mean(abs(n) ** 2 * abs(r) ** 2 / den)
-        kr = np.fft.fftshift(np.fft.ifft2(np.conj(r) * abs(n) ** 2 / den).real) / strength
-        kn = np.fft.fftshift(np.fft.ifft2(np.conj(n) * abs(r) ** 2 / den).real) / strength
-        # S correlates: what lies at offset d from the change is weighted with the kernel at -d.
-        kn, kr = (np.roll(k[::-1, ::-1], (1, 1), (0, 1)) for k in (kn, kr))
-        return pn, pr, kn, kr
+        kr, kn = np.conj(r) * abs(n) ** 2 / den, np.conj(n) * abs(r) ** 2 / den
+        return pn, pr, kn, kr, strength, abs(n) ** 2 * abs(r) ** 2 / den
+
+    @staticmethod
+    def _weights(kernel):
+        """Weights of the pixels about a change. S correlates: offset d is weighted with the kernel at -d."""
+        k = np.fft.fftshift(np.fft.ifft2(kernel).real)
+        return np.roll(k[::-1, ::-1], (1, 1), (0, 1))
 
     def star_error(self, x, y, base, flux):
         """Error of a change of `flux` on a star of `base` electrons on empty sky."""
-        pn, pr, kn, kr = self._filters(x, y)
+        pn, pr, kn, kr, strength, _ = self._filters(x, y)
         v_n = self.noise**2 + np.maximum(base + flux, 0) * pn
         v_r = self.reference_noise**2 + self.per_electron_reference * max(base, -flux) * pr
-        return float(np.sqrt(np.sum(kn**2 * v_n) + np.sum(kr**2 * v_r)))
+        return float(np.sqrt(np.sum(self._weights(kn) ** 2 * v_n) + np.sum(self._weights(kr) ** 2 * v_r)) / strength)
 
-    def error(self, x, y, variance, reference_variance):
-        """Error at (x, y) with the true variance of every pixel of the two frames."""
-        _, _, kn, kr = self._filters(x, y)
+    def flux_weights(self, x, y):
+        """Weights of the pixels of the two frames that give the flux of a change at (x, y)."""
+        _, _, kn, kr, strength, _ = self._filters(x, y)
+        return self._weights(kn) / strength, self._weights(kr) / strength
+
+    def errors(self, x, y, flux, variance, reference_variance):
+        """Errors of flux, x and y of a change, with the true variance of every pixel of the two frames.
+
+        The place is where the slope of S vanishes: dx = (dS/dx) / (flux * the curvature of S).
+        """
+        _, _, kn, kr, strength, power = self._filters(x, y)
         rows, columns = np.meshgrid(y + self.side, x + self.side, indexing="ij")
         v_n = _interpolated(variance, columns, rows)
         v_r = _interpolated(reference_variance, *self.geometry.to_reference(columns, rows))
-        return float(np.sqrt(np.sum(kn**2 * v_n) + np.sum(kr**2 * v_r)))
+
+        def noise(slope):
+            return np.sqrt(np.sum(self._weights(slope * kn) ** 2 * v_n) + np.sum(self._weights(slope * kr) ** 2 * v_r))
+
+        k = 2 * np.pi * np.fft.fftfreq(SIDE)
+        out = [noise(1.0) / strength]
+        for wave in (k[None, :], k[:, None]):
+            out.append(noise(1j * wave) / (abs(flux) * np.mean(wave**2 * power)))
+        return [float(v) for v in out]
 
 
 def _interpolated(image, x, y):
