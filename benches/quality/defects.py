@@ -2,6 +2,8 @@
 
 import numpy as np
 
+READ_NOISE = 10.0  # electrons
+FULL_WELL = 340_000.0  # electrons
 COSMIC_RAY, COLUMN, HOT, SATURATED, REFERENCE_SATURATED = 1, 2, 4, 8, 16
 # A minimum-ionising particle frees about 80 electrons along a micrometre of silicon; pixels of 15 um
 # across and 30 um deep.

@@ -129,9 +129,14 @@ class Frames:
         self.header, self.reference_header = fits.getheader(self.science_path), fits.getheader(self.reference_path)
         aligned, self.swarp_seconds = swarp(self.science_path, self.reference_path, folder)
         begun = time.monotonic()
+        from scipy.ndimage import binary_dilation
+
         self.science = fits.getdata(self.science_path).astype(np.float32)
         self.aligned = fits.getdata(aligned).astype(np.float32)
         self.saturated = (self.science >= self.header["SATURATE"]) | (self.aligned >= 0.9 * self.reference_header["SATURATE"])
+        # Where the reference does not reach, and along the edge, nobody looks for sources.
+        self.beyond = binary_dilation(self.aligned == 0, iterations=12)
+        self.beyond[:20] = self.beyond[-20:] = self.beyond[:, :20] = self.beyond[:, -20:] = True
         self.skies = []
         for image in (self.science, self.aligned):
             background = sep.Background(image, bw=64, bh=64, fw=3, fh=3)
@@ -148,6 +153,12 @@ class Frames:
         large = sep.sum_circle(self.science, stars["x"], stars["y"], 8 * self.fwhm / 2)[0]
         self.correction = float(np.median(large / small))
 
+    def inside(self, rows):
+        """The candidates that lie on both frames; x and y are FITS pixels."""
+        rows = [r for r in rows if np.isfinite(r[0] + r[1])]
+        top, right = self.beyond.shape[0] - 1, self.beyond.shape[1] - 1
+        return [r for r in rows if not self.beyond[min(max(round(r[1]) - 1, 0), top), min(max(round(r[0]) - 1, 0), right)]]
+
     def noise(self, kernel_sum_of_squares, ratio):
         """Standard deviation of the difference: photons of both frames, the reference smoothed by its kernel."""
         science = self.skies[0][0] ** 2 + np.maximum(self.science, 0) / self.header["GAIN"]
@@ -156,25 +167,40 @@ class Frames:
 
 
 def detect_with_sep(difference, noise, frames, path):
-    """Both signs, matched filter of a Gaussian of the frame's FWHM, fluxes in apertures."""
+    """Both signs: sep on the signal-to-noise of a matched filter, then fluxes in apertures.
+
+    The filter is a Gaussian of the frame's FWHM and weighs pixels with their noise. (The matched filter of
+    sep 1.4.1 itself, given the same noise, finds 6 of 32 changes of S/N 6 to 20.)
+    """
     import sep
+    from scipy.ndimage import convolve1d
 
     side = np.arange(-4, 5)
     sigma = frames.fwhm / 2.3548
-    kernel = np.exp(-(side[None, :] ** 2 + side[:, None] ** 2) / (2 * sigma**2))
+    line = np.exp(-(side**2) / (2 * sigma**2))
+
+    def smooth(image, kernel):
+        return convolve1d(convolve1d(image, kernel, 0, mode="nearest"), kernel, 1, mode="nearest")
+
+    weight = np.where(frames.saturated, 0, 1 / noise**2)
+    significance = smooth(difference * weight, line) / np.sqrt(np.maximum(smooth(weight, line**2), 1e-12))
+    # The noise of a smoothed reference is correlated: the scale is measured on the sky.
+    sky = significance[::5, ::5]
+    significance = significance / max(1.4826 * float(np.median(np.abs(sky - np.median(sky)))), 1e-3)
     rows = []
-    sep.set_extract_pixstack(2_000_000)
+    sep.set_extract_pixstack(4_000_000)
     for sign in (1, -1):
         image = np.ascontiguousarray(sign * difference, dtype=np.float32)
-        found = sep.extract(image, 3.0, err=noise.astype(np.float32), mask=frames.saturated, minarea=2,
-                            filter_kernel=kernel, filter_type="matched", clean=True)
-        flux, error, _ = sep.sum_circle(image, found["x"], found["y"], frames.radius, err=noise, mask=frames.saturated)
-        x, y, _ = sep.winpos(image, found["x"], found["y"], np.full(len(found), sigma))
-        moved = np.hypot(x - found["x"], y - found["y"]) > 2
+        found = sep.extract(np.ascontiguousarray(sign * significance, dtype=np.float32), MIN_SNR, minarea=1, filter_kernel=None,
+                            clean=False, deblend_cont=0.005)
+        flux, error, _ = sep.sum_circle(image, found["xpeak"], found["ypeak"], frames.radius, err=noise, mask=frames.saturated)
+        x, y, _ = sep.winpos(image, found["xpeak"], found["ypeak"], np.full(len(found), sigma))
+        moved = np.hypot(x - found["xpeak"], y - found["ypeak"]) > 2
         x, y = np.where(moved, found["x"], x), np.where(moved, found["y"], y)
-        rows += [(u + 1, v + 1, sign * f * frames.correction, e * frames.correction, f / e)
-                 for u, v, f, e in zip(x, y, flux, error) if e > 0 and f / e >= MIN_SNR]
-    write_candidates(path, rows)
+        flux, error, _ = sep.sum_circle(image, x, y, frames.radius, err=noise, mask=frames.saturated)
+        rows += [(u + 1, v + 1, sign * f * frames.correction, e * frames.correction, s)
+                 for u, v, f, e, s in zip(x, y, flux, error, found["peak"]) if e > 0]
+    write_candidates(path, frames.inside(rows))
 
 
 def detect_with_sextractor(difference, noise, frames, path):
@@ -194,7 +220,7 @@ def detect_with_sextractor(difference, noise, frames, path):
         for x, y, flux, error, flags in table:
             if error > 0 and flux / error >= MIN_SNR and int(flags) & 0xF4 == 0:
                 rows.append((x, y, sign * flux * frames.correction, error * frames.correction, flux / error))
-    write_candidates(path, rows)
+    write_candidates(path, frames.inside(rows))
     return seconds
 
 

@@ -83,7 +83,7 @@ class VaryingPsf:
 
     def _half_width(self):
         """FWHM of the mixture for alpha = 1, so that the asked-for FWHM can be had."""
-        local = LocalPsf((1, 0, 1), self._mixture(0.0, 0.0, 1.0, 1.0), 1.0)
+        local = LocalPsf((1, 0, 1), self._mixture(0.0, 0.0, 1.0), 1.0)
         r = np.linspace(0, 4, 8001)
         ring = np.linspace(0, 2 * np.pi, 24, endpoint=False)
         # About the peak, averaged over angles.
@@ -93,7 +93,7 @@ class VaryingPsf:
         profile = np.mean([local.density(grid[px] + r * np.cos(t), grid[py] + r * np.sin(t)) for t in ring], axis=0)
         return 2 * r[np.argmax(profile < profile[0] / 2)]
 
-    def _mixture(self, u, v, alpha, _unused):
+    def _mixture(self, u, v, alpha):
         if self.kind == "moffat":
             return [(1.0, 0.0, 0.0, 1.0, self.beta)]
         if self.kind == "two-moffat":
@@ -126,7 +126,7 @@ class VaryingPsf:
         k = 1 / np.sqrt(1 - e1 * e1 - e2 * e2)
         inverse = k * np.array([[1 - e1, -e2], [-e2, 1 + e1]]) / alpha
         form = inverse.T @ inverse
-        components = self._mixture(u, v, alpha, 1.0)
+        components = self._mixture(u, v, alpha)
         widest = alpha * (1 + e) * max(c[3] for c in components)
         return LocalPsf((form[0, 0], form[0, 1], form[1, 1]), components, widest)
 

@@ -4,12 +4,16 @@ import numpy as np
 from astropy.io import fits
 
 import defects
+from defects import FULL_WELL, READ_NOISE
+from render import smooth_sky
+from tables import reference_hdu, write_catalogues, write_marks, write_truth
 
 GAIN = 6.2
 BIAS = 1000.0
 DARK = 0.05  # electrons a second
 EXPOSURE = 30.0
 DARK_EXPOSURE = 120.0
+FULL_WELL_ADU = FULL_WELL / GAIN
 
 
 def _flat_field(shape, rng):
@@ -29,7 +33,7 @@ class Detector:
     """What the camera does with electrons."""
 
     def __init__(self, scene, rng):
-        self.shape, self.read_noise, self.rng = scene.shape, 10.0, rng
+        self.shape, self.read_noise, self.rng = scene.shape, READ_NOISE, rng
         rows, columns = self.shape
         self.response = _flat_field(self.shape, rng)
         self.level = BIAS + 3 * np.sin(np.arange(columns) / 200.0)[None, :] + rng.normal(0, 0.8, columns)[None, :]
@@ -56,13 +60,8 @@ class Detector:
         fits.PrimaryHDU(adu, header).writeto(path, overwrite=True)
 
 
-FULL_WELL_ADU = 340_000.0 / GAIN
-
-
 def write(scene, folder):
     """frames/ and the tables; returns what was made."""
-    from scenes import FULL_WELL, reference_hdu, write_catalogues, write_marks, write_truth
-
     o, rng = scene.options, scene.spare[1]
     frames = folder / "frames"
     (frames / "references").mkdir(parents=True, exist_ok=True)
@@ -76,7 +75,7 @@ def write(scene, folder):
     for k in range(9):
         light = rng.poisson(camera.response * rng.uniform(0.8, 1.2) * 120_000).astype(float)
         camera.write(frames / f"flat{k}.fits", camera.read(light), "flat", 5.0, f"2026-11-24T00:{k:02d}:00.000")
-    all_changes, made, gone = {}, [], []
+    all_changes, made = {}, []
     kept = [scene.changes() for _ in range(o.exposures)]
     # What is gone stands in the reference and is away from every exposure.
     gone = [row for row in kept[0] if row["kind"].endswith("gone")]
@@ -92,8 +91,6 @@ def write(scene, folder):
                 changes.append(row)
         sources = scene.science_sources(changes)
         marks = np.zeros(scene.shape, np.uint8)
-        from render import smooth_sky
-
         sky = smooth_sky(scene.shape, o.sky, o.gradient, rng)
         charge = rng.poisson((sources + sky) * camera.response + camera.dark * EXPOSURE).astype(float)
         defects.cosmic_rays(charge, marks, int(round(o.cosmic_rays * scene.area)), rng)
