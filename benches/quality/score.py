@@ -50,10 +50,15 @@ def robust(values):
     return float(1.4826 * np.median(np.abs(values - np.median(values)))) if values.size else float("nan")
 
 
+def significance(candidate):
+    """What the detection's threshold is about: `scorr` where there is such a column, else `snr`."""
+    return abs(float(candidate.get("scorr") or candidate["snr"]))
+
+
 class Pair:
     """One exposure: its truth, its candidates, and who belongs to whom."""
 
-    def __init__(self, name, scene, about, truth, candidates, marks, swapped=False):
+    def __init__(self, name, scene, about, truth, candidates, marks, swapped=False, threshold=0.0):
         self.name, self.about, self.truth, self.candidates = name, about, truth, candidates
         self.stars = rows_of(scene / "stars.csv")
         self.star_xy = np.array([(float(r["x"]), float(r["y"])) for r in self.stars]).reshape(-1, 2)
@@ -66,7 +71,7 @@ class Pair:
         self.place_error = np.array([(float(r["error_x"]), float(r["error_y"])) for r in truth]).reshape(-1, 2)
         self.scored = np.array([r["scored"] == "1" for r in truth], bool)
         self.trail = np.array([r["kind"] == "trail" for r in truth], bool)
-        self.alerts = [c for c in candidates if not c["rejected"]]
+        self.alerts = [c for c in candidates if not c["rejected"] and significance(c) >= threshold]
         self.alert_xy = np.array([(float(c["x"]), float(c["y"])) for c in self.alerts]).reshape(-1, 2)
         self.far = distance_transform_edt(marks & 7 == 0) if (marks & 7).any() else np.full(marks.shape, 1e9)
         self.far_saturated = distance_transform_edt(marks & 24 == 0) if (marks & 24).any() else np.full(marks.shape, 1e9)
@@ -127,13 +132,13 @@ class Pair:
         return int(bright[k]), float(d[k]), float(self.star_mag[bright[k]])
 
 
-def load(scene, run, swapped=False):
+def load(scene, run, swapped=False, threshold=0.0):
     """The pairs of one scene and one run of it."""
     scene, run = pathlib.Path(scene), pathlib.Path(run)
     about = json.loads((scene / "scene.json").read_text())
     truth, candidates = rows_of(scene / "truth.csv"), rows_of(run / "candidates.csv")
     if not about["raw"]:
-        return [Pair(scene.name, scene, about, truth, candidates, fits.getdata(scene / "defects.fits.gz"), swapped)]
+        return [Pair(scene.name, scene, about, truth, candidates, fits.getdata(scene / "defects.fits.gz"), swapped, threshold)]
     # Exposures in the order of their names, which begin with their time.
     names = [e["exposure"] for e in about["exposures"]]
     summary = run / "summary.json"
@@ -143,7 +148,7 @@ def load(scene, run, swapped=False):
         found = sorted({c["exposure"] for c in candidates})
     found = [e for e in found if "light" in e or len(found) == len(names)] or found
     return [Pair(f"{scene.name}/{name}", scene, about, [r for r in truth if r["exposure"] == name],
-                 [c for c in candidates if c["exposure"] == e], fits.getdata(scene / f"defects-{name}.fits.gz"), swapped)
+                 [c for c in candidates if c["exposure"] == e], fits.getdata(scene / f"defects-{name}.fits.gz"), swapped, threshold)
             for name, e in zip(names, sorted(found))]
 
 
@@ -281,11 +286,12 @@ def main():
     p.add_argument("folders", nargs="+", help="SCENE RUN [SCENE RUN]...")
     p.add_argument("--json", type=pathlib.Path, help="the figures also into this file")
     p.add_argument("--list", action="store_true", help="name what was missed and what is false")
+    p.add_argument("--threshold", type=float, default=0.0, help="leave out alerts below this significance")
     p.add_argument("--swapped", action="store_true", help="the run took the reference for the science frame")
     o = p.parse_args()
     if len(o.folders) % 2:
         p.error("folders come in pairs: SCENE RUN")
-    pairs = [pair for s, r in zip(o.folders[::2], o.folders[1::2]) for pair in load(s, r, o.swapped)]
+    pairs = [pair for s, r in zip(o.folders[::2], o.folders[1::2]) for pair in load(s, r, o.swapped, o.threshold)]
     out = figures(pairs)
     show(out)
     if o.list:
