@@ -40,7 +40,7 @@ pub fn convolve(science: &Array2<f32>, reference: &Array2<f32>, kernels: &Kernel
                 product.apply(&scratch.image, &mut scratch.product, transform.side());
                 transform.inverse(&mut scratch.product, &mut scratch.work);
                 add(&mut score, &mut difference, &scratch.product, (margin, transform.side()), |x, y| {
-                    kernels.basis(x, y)[j] as f32
+                    kernels.weights(x, y)[j] as f32
                 });
             }
         },
