@@ -11,7 +11,7 @@ use nightjar::service::memory::ImagePages;
 use nightjar::settings::Settings;
 
 #[global_allocator]
-static ALLOCATOR: ImagePages = ImagePages;
+static ALLOCATOR: ImagePages = ImagePages::new();
 
 /// Turns a telescope's exposures into alerts in Kafka.
 #[derive(Debug, Parser)]

@@ -12,6 +12,7 @@ use nalgebra::{DMatrix, DVector, Matrix4, Vector4};
 use ndarray::Array2;
 use rayon::prelude::*;
 
+use super::degree::{self, ShapeForm};
 use super::moffat::{Form, Moffat, rising};
 use super::power::{LANES, Lanes, multiply_add};
 use super::residual::{Residual, StarResidual, interpolate};
@@ -78,27 +79,21 @@ impl PsfFit {
     }
 }
 
-/// Degree of the field polynomials that this many stars support. A prototype's cross-validation found
-/// degree 0 best below 12 stars, 1 near 20 and 2 from 30 (errors 0.012, 0.009, 0.0024).
-pub fn degree_for(stars: usize) -> usize {
-    match stars {
-        0..12 => 0,
-        12..30 => 1,
-        _ => 2,
-    }
-}
-
-/// Fits a model to the stamps; `None` where fewer than two stars agree.
+/// Fits a model to the stamps, of the degree that cross-validation chooses; `None` where fewer than two stars
+/// agree.
 pub fn fit(field: Field, stamps: &[StarStamp], fwhm: f64, max_degree: usize) -> Option<PsfFit> {
     let mut state = State::new(field, stamps, fwhm)?;
     state.raise(0);
     state.iterate(20);
     state.drop_odd_widths();
-    let degree = degree_for(state.used()).min(max_degree);
-    if degree > 0 {
-        state.raise(degree);
-        state.iterate(8);
-        state.drop_odd_widths();
+    // The quadratic forms of the stars hold near the present model alone: to a degree of 2 first, then higher.
+    for most in [max_degree.min(2), max_degree] {
+        let degree = degree::choose(&field, &state.forms(), most);
+        if degree > state.degree {
+            state.raise(degree);
+            state.iterate(8);
+            state.drop_odd_widths();
+        }
     }
     state.iterate(8);
     if state.used() < 2 {
@@ -199,6 +194,15 @@ impl<'a> State<'a> {
             .collect()
     }
 
+    /// What each used star says of the shape.
+    fn forms(&self) -> Vec<ShapeForm> {
+        let shares = self.shares(&self.shape, &self.locals);
+        let form = |(share, stamp): (Option<Share>, &StarStamp)| {
+            share.map(|s| ShapeForm { place: stamp.centre, hessian: s.hessian, gradient: s.gradient })
+        };
+        shares.into_iter().zip(self.stamps).filter_map(form).collect()
+    }
+
     fn iterate(&mut self, most: usize) {
         let n = Field::terms(self.degree);
         let size = 3 * n + 1;
@@ -210,12 +214,8 @@ impl<'a> State<'a> {
             for (s, share) in shares.iter().enumerate() {
                 let Some(share) = share else { continue };
                 let stamp = &self.stamps[s];
-                add_share(
-                    share,
-                    &self.field.basis(stamp.centre.0, stamp.centre.1, self.degree),
-                    &mut hessian,
-                    &mut gradient,
-                );
+                let basis = self.field.basis(stamp.centre.0, stamp.centre.1, self.degree);
+                degree::add(&share.hessian, &share.gradient, &basis, &mut hessian, &mut gradient);
             }
             let mut damped = hessian.clone();
             for k in 0..size {
@@ -308,21 +308,6 @@ impl<'a> State<'a> {
         };
         model.radius = stamp_radius(model.fwhm_at(self.field.centre.0, self.field.centre.1));
         model
-    }
-}
-
-fn add_share(share: &Share, basis: &[f64], hessian: &mut DMatrix<f64>, gradient: &mut DVector<f64>) {
-    let n = basis.len();
-    let size = 3 * n + 1;
-    // Index and factor of each global parameter: which of ln α, e1, e2, β it moves, and by how much.
-    let place = |k: usize| if k == size - 1 { (3, 1.0) } else { (k / n, basis[k % n]) };
-    for k in 0..size {
-        let (p, fp) = place(k);
-        gradient[k] += fp * share.gradient[p];
-        for l in 0..size {
-            let (q, fq) = place(l);
-            hessian[(k, l)] += fp * fq * share.hessian[(p, q)];
-        }
     }
 }
 

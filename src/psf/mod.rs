@@ -7,6 +7,7 @@
 //! scenes the flux scatter of bright sources was 1.95 % with a constant PSF or pixels alone, 0.67 % with
 //! degree 1 and 0.55 % with degree 2 and the residual.
 
+pub mod degree;
 pub mod fit;
 pub mod moffat;
 mod power;
@@ -188,6 +189,12 @@ impl LocalPsf {
             }
         }
         stamp
+    }
+
+    /// A Moffat profile of the same ellipse and β, but of this FWHM, pixels.
+    pub fn narrowed(&self, fwhm: f64) -> Self {
+        let moffat = Moffat { ln_alpha: Moffat::ln_alpha_of(fwhm, self.moffat.beta), ..self.moffat };
+        Self { moffat, residual: None, radius: self.radius, norm: 1.0 }
     }
 
     /// Sum of the squares of the profile: 1 over the effective number of pixels.

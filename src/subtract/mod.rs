@@ -31,8 +31,8 @@ use score::{Appraiser, Score};
 
 /// Boxes in which the background of D and the noise of S are measured, pixels.
 const BOX: usize = 96;
-/// Degree of the kernels' polynomials over the field.
-const KERNEL_DEGREE: usize = 2;
+/// Degree of the kernels' weights over the field.
+const KERNEL_DEGREE: usize = 4;
 /// The measured scale of S on empty sky is doubtful outside this range.
 const SCALE_RANGE: std::ops::RangeInclusive<f64> = 0.8..=1.3;
 
@@ -411,7 +411,8 @@ impl Difference {
         header
             .set("BUNIT", "electron", "flux of the science image")
             .set("NJMETHOD", "ZOGY", "Zackay, Ofek & Gal-Yam 2016, kernels vary over the field")
-            .set("NJKDEG", self.kernels.degree() as i64, "degree of the kernels over the field")
+            .set("NJKDEG", self.kernels.degree() as i64, "degree of the kernels' weights over the field")
+            .set("NJKTERMS", self.kernels.terms().len() as i64, "terms of the kernels over the field")
             .set("NJPSFN", science as i64, "stars of the science PSF")
             .set("NJPSFR", reference as i64, "stars of the reference PSF")
             .set("NJDEGN", own.degrees().0 as i64, "degree of the science PSF over the field")
