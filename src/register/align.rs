@@ -5,6 +5,7 @@ use super::psf_stars;
 use super::stars::StarList;
 use super::{MatchedStar, RegisterError, triangles, vote};
 use crate::calibrate::CalibratedFrame;
+use crate::psf::degree::MAX_DEGREE;
 use crate::psf::fit::{FittedStar, fit};
 use crate::psf::star::refit;
 use crate::psf::{Field, PsfModel};
@@ -55,7 +56,7 @@ pub(super) fn measure_psf(
     let rough = fit(field, &first, list.fwhm, 1)?;
     // With a model in hand the neighbours can be taken away.
     let second: Vec<_> = psf_stars::cut(frame, list, psf_stars, Some(&rough.model)).into_iter().flatten().collect();
-    let fitted = fit(field, &second, list.fwhm, 2)?;
+    let fitted = fit(field, &second, list.fwhm, MAX_DEGREE)?;
     let stamps = psf_stars::cut(frame, list, wanted, Some(&fitted.model));
     let present: Vec<_> = stamps.iter().flatten().cloned().collect();
     let mut results = refit(&fitted.model, &present, &vec![true; present.len()]).into_iter();
