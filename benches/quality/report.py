@@ -8,7 +8,6 @@ What fails a bar is shown as it is; the exit code is 0 whenever all figures coul
 """
 
 import argparse
-import csv
 import json
 import os
 import pathlib
@@ -44,8 +43,7 @@ def difference(nightjar, scene, out, threshold=None, swapped=False):
     wall = time.monotonic() - begun
     if done.returncode:
         return {"refused": done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"}
-    for name in ("difference.fits", "score.fits"):
-        (out / name).unlink(missing_ok=True)
+    (out / "difference.fits").unlink(missing_ok=True)
     found = re.search(r"register ([\d.]+) s, subtract ([\d.]+) s, detect ([\d.]+) s", done.stderr)
     return {"wall": wall, "seconds": [float(v) for v in found.groups()] if found else []}
 
@@ -150,12 +148,47 @@ class Report:
         rows = []
         for name, scene in scenes.items():
             pairs, _ = self.pair(name, scene)
+            (self.o.folder / "runs" / name / "score.fits").unlink(missing_ok=True)
             figures = pairs if isinstance(pairs, str) else score.figures(pairs)
             self.figures[name] = figures
             rows.append((names[name][1], figures))
         self.say("### Other skies, other optics", "", "In bold: more than twice as many false alerts as the standard scenes may have "
                  "(10 off defects, 4 on them), completeness more than 5 % below its bar, flux bias above 1 %.", "",
                  *wide_table(rows, VARIANT_BARS), "")
+
+    def evenness(self, scenes, pooled):
+        """No region and no line of the frame is worse than the rest."""
+        from astropy.io import fits
+
+        scales, lines = [], []
+        for name in scenes:
+            path = self.o.folder / "runs" / name / "score.fits"
+            if not path.exists():
+                continue
+            image = fits.getdata(path)
+            image = np.where(np.abs(image) < 4, image, np.nan)
+            part = image[: image.shape[0] // 4 * 4, : image.shape[1] // 4 * 4]
+            boxes = part.reshape(4, part.shape[0] // 4, 4, part.shape[1] // 4).swapaxes(1, 2).reshape(16, -1)
+            scales += [float(1.4826 * np.nanmedian(np.abs(b - np.nanmedian(b)))) for b in boxes[:, ::7]]
+            # The scale of each bin of 8 columns or rows against its neighbourhood: seams would stand out.
+            for axis in (0, 1):
+                n = image.shape[1 - axis] // 8
+                view = np.moveaxis(image, 1 - axis, 0)[: 8 * n].reshape(n, -1)[:, ::5]
+                profile = np.nanmean(np.minimum(np.abs(view), 3.0), axis=1)[4:-4]
+                lines.append(float(np.nanmax(np.abs(profile / np.nanmedian(profile) - 1))))
+        if not scales:
+            return
+        xy = np.concatenate([p.xy[p.scored & (p.snr >= 7)] for p in pooled])
+        found = np.concatenate([p.alert_of[p.scored & (p.snr >= 7)] >= 0 for p in pooled])
+        worst = (2.0, 0, 0)
+        for step in range(384, 513):
+            near = (np.abs((xy + step / 2) % step - step / 2) < 8).any(axis=1)
+            worst = min(worst, (float(found[near].mean()), step, int(near.sum())))
+        self.figures["evenness"] = {"scales": [min(scales), max(scales)], "lines": max(lines), "worst step": worst}
+        self.say("### Evenness", "", f"Empty sky: the robust standard deviation of the score in sixteen regions a frame is {min(scales):.3f} to "
+                 f"{max(scales):.3f}; no band of eight rows or columns departs from the frame's mean by more than {100 * max(lines):.1f} %. "
+                 f"Along borders of blocks: completeness at S/N 7 and more is {found.mean():.4f} everywhere, and within 8 px of the multiples "
+                 f"of a step it is lowest, {worst[0]:.4f} of {worst[2]} changes, for {worst[1]} px among all steps from 384 to 512 px.", "")
 
     def null(self, scene):
         """N = R plus fresh noise."""
@@ -284,6 +317,7 @@ def main():
         return
     standard = held_out.make(scenes, held_out.STANDARD)
     pooled = report.standard(standard)
+    report.evenness(standard, pooled)
     report.variants(held_out.make(scenes, held_out.VARIANTS), held_out.VARIANTS)
     report.null(held_out.make(scenes, held_out.NULL)["null"])
     report.swapped(standard["h1"], [p for p in pooled if p.name == "h1"])
