@@ -60,6 +60,15 @@ def command(*names):
     sys.exit(f"peers: none of {', '.join(names)} is installed; packaging/install-what-is-missing quality installs it")
 
 
+def quietly(words, folder):
+    """Runs a program and returns its seconds; its words are shown only when it fails."""
+    begun = time.monotonic()
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"peers: {words[0]} failed:\n{done.stderr[-2000:]}")
+    return time.monotonic() - begun
+
+
 def swarp(science, reference, folder, threads=2):
     """The reference on the grid of the science frame, its weights, and the seconds that SWarp took."""
     header = fits.getheader(science)
@@ -71,9 +80,7 @@ def swarp(science, reference, folder, threads=2):
     words = [command("SWarp", "swarp"), str(reference), "-c", os.devnull]
     for key, value in settings.items():
         words += [f"-{key}", str(value)]
-    begun = time.monotonic()
-    subprocess.run(words, check=True, cwd=folder)
-    return folder / "aligned.fits", time.monotonic() - begun
+    return folder / "aligned.fits", quietly(words, folder)
 
 
 def sextractor(image, folder, name, parameters, extra=()):
@@ -85,9 +92,7 @@ def sextractor(image, folder, name, parameters, extra=()):
     words = [command("source-extractor", "sex", "sextractor"), str(image), "-c", os.devnull]
     for key, value in settings.items():
         words += [f"-{key}", str(value)]
-    begun = time.monotonic()
-    subprocess.run(words, check=True, cwd=folder)
-    seconds = time.monotonic() - begun
+    seconds = quietly(words, folder)
     table = np.loadtxt(folder / f"{name}.cat", comments="#", ndmin=2)
     return table.reshape(-1, len(parameters)), seconds
 
