@@ -21,13 +21,15 @@ const FILL_DISTANCE: isize = 3;
 const DIPOLE: f64 = 0.35;
 /// Sharpness of cosmic rays and hot pixels, by how much of the source's significance a point source's grows, and
 /// by how much of that of the star it sits on.
-const SHARP: (f64, f64, f64) = (2.9, 0.02, 0.016);
+const SHARP: (f64, f64, f64) = (3.2, 0.01, 0.016);
+/// What is broader than the PSF by as much, by its sharpness, is no point source.
+const BROAD: (f64, f64, f64) = (-3.3, -0.03, -0.03);
 /// The same of a trail, which has more pixels to show it.
 const SHARP_TRAIL: f64 = 1.2;
 /// Below this significance a trail cannot be told from a cosmic ray's track.
 const TRAIL_SIGNIFICANCE: f64 = 9.0;
 /// A shorter trail is a point, in units of the FWHM.
-const SHORTEST_TRAIL: f64 = 1.0;
+const SHORTEST_TRAIL: f64 = 0.7;
 /// The reference is empty where it lies below this many noises of a pixel.
 const EMPTY: f32 = 5.0;
 /// Connected pixels of the 3×3 that a source has at least.
@@ -57,7 +59,8 @@ pub fn judge(difference: &Difference, peak: &Peak, fit: &Fit, shape: &Shape, thr
     // What the error of a bright star's model adds to the error of the flux, it adds to chi² too.
     let model_error = (fit.flux_err / fit.photon_err.max(f64::MIN_POSITIVE)).powi(2) - 1.0;
     let limit = |pixels: usize| chi_limit(pixels, photon_snr) + model_error.max(0.0);
-    if fit.core_chi > limit(fit.core_pixels) {
+    let broad = BROAD.0 + BROAD.1 * photon_snr + BROAD.2 * fit.reference_snr;
+    if fit.core_chi > limit(fit.core_pixels) || fit.sharpness < broad {
         return Some(Rule::Shape);
     }
     if !is_regular(fit) && shape.opposite > DIPOLE && shape.opposite * snr > 4.5 {
@@ -77,7 +80,7 @@ fn chi_limit(pixels: usize, snr: f64) -> f64 {
 }
 
 /// Whether a source fits the PSF so well that only a closer look would tell it from anything else.
-fn is_regular(fit: &Fit) -> bool {
+pub fn is_regular(fit: &Fit) -> bool {
     fit.core_chi < 1.0 + 1.5 * (2.0 / fit.core_pixels.max(1) as f64).sqrt()
 }
 
@@ -90,8 +93,11 @@ pub fn may_trail(rejected: Option<Rule>, fit: &Fit, snr: f64) -> bool {
     }
 }
 
+/// A source that is missing from the science image is seen through the resampling, and was in many exposures: it
+/// has to be sharper.
 fn is_sharp(fit: &Fit, snr: f64) -> bool {
-    fit.sharpness > SHARP.0 + SHARP.1 * snr + SHARP.2 * fit.reference_snr
+    let gone = if fit.flux < 0.0 { 2.0 } else { 1.0 };
+    fit.sharpness > gone * (SHARP.0 + SHARP.1 * snr) + SHARP.2 * fit.reference_snr
 }
 
 /// Whether a fitted trail is the track of a charged particle: longer than a point, and narrower than the PSF.

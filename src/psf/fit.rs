@@ -21,9 +21,16 @@ use super::{Field, PsfModel, stamp_radius};
 
 /// Errors of the model itself, as a fraction of its value, added to the noise.
 const MODEL_ERROR: f64 = 0.003;
+/// Widths of stars scatter by this much at least.
+const LEAST_SCATTER: f64 = 0.005;
 /// Stars whose width is off by more than this many robust sigmas are left out.
 const WIDTH_CLIP: f64 = 4.0;
 const START_BETA: f64 = 3.0;
+/// How far a star's own background may lie from the sky, standard deviations of a sky pixel: left free it takes the
+/// wings of the star (2 % of the flux with a halo of twice the width).
+const BACKGROUND: f64 = 0.1;
+/// Widths of stars gather within this much about their mode, before and after they may vary over the field.
+const LOCUS: (f64, f64) = (0.05, 0.02);
 
 /// A star's pixels.
 #[derive(Debug, Clone)]
@@ -260,38 +267,54 @@ impl<'a> State<'a> {
         }
     }
 
-    /// Leaves out stars whose own width is not the model's, and those that the fit lost.
+    /// Leaves out what is not as wide as the stars are, and what the fit lost. Stars are where the widths are
+    /// densest: galaxies may be more, but of all widths.
     fn drop_odd_widths(&mut self) {
         let shares = self.shares(&self.shape, &self.locals);
-        let excess: Vec<Option<f64>> = shares
-            .iter()
-            .map(|share| {
-                let share = share.as_ref()?;
-                let curvature = share.hessian[(0, 0)];
-                (curvature > 0.0).then(|| {
-                    let error = (1.0 / curvature + 0.005f64.powi(2)).sqrt();
-                    share.gradient[0] / curvature / error
-                })
-            })
-            .collect();
-        let mut values: Vec<f64> = excess.iter().flatten().copied().filter(|z| z.is_finite()).collect();
-        if values.len() < 3 {
+        let widths: Vec<Option<(f64, f64)>> = shares.iter().map(|share| width_of(share.as_ref()?)).collect();
+        let known: Vec<(f64, f64)> = widths.iter().flatten().copied().collect();
+        if known.len() < 3 {
             return;
         }
-        values.sort_by(f64::total_cmp);
-        let median = values[values.len() / 2];
-        let mut deviations: Vec<f64> = values.iter().map(|z| (z - median).abs()).collect();
-        deviations.sort_by(f64::total_cmp);
-        let sigma = (1.4826 * deviations[deviations.len() / 2]).max(1.0);
-        for (s, excess) in excess.iter().enumerate() {
+        let locus = if self.degree == 0 { LOCUS.0 } else { LOCUS.1 };
+        let density = |centre: f64| -> f64 {
+            known
+                .iter()
+                .map(|(w, e)| {
+                    let s = locus.hypot(*e);
+                    (-0.5 * ((w - centre) / s).powi(2)).exp() / s
+                })
+                .sum()
+        };
+        let mode = known.iter().map(|(w, _)| (density(*w), *w)).max_by(|a, b| a.0.total_cmp(&b.0)).map_or(0.0, |m| m.1);
+        let mut near: Vec<f64> = known
+            .iter()
+            .map(|(w, e)| ((w - mode).abs(), *e))
+            .filter(|(d, e)| *d < 3.0 * locus.hypot(*e))
+            .map(|d| d.0)
+            .collect();
+        near.sort_by(f64::total_cmp);
+        let scatter = near.get(near.len() / 2).map_or(locus, |m| (1.4826 * m).clamp(LEAST_SCATTER, locus));
+        for (s, width) in widths.iter().enumerate() {
             let stamp = &self.stamps[s];
             let (local, half) = (&self.locals[s], 0.5 * self.fwhm.max(2.0));
             let strayed = (local.x - stamp.centre.0).hypot(local.y - stamp.centre.1) > half;
-            let odd = !excess.is_some_and(|z| (z - median).abs() <= WIDTH_CLIP * sigma);
+            let odd = !width.is_some_and(|(w, e)| (w - mode).abs() <= WIDTH_CLIP * scatter.hypot(e));
             if self.used[s] && (odd || strayed || local.flux <= 0.0) {
                 self.used[s] = false;
             }
         }
+    }
+
+    /// Inverse normal matrix of the field's polynomial over the stars that made the model, scaled to a mean of 1.
+    fn leverage(&self) -> Option<DMatrix<f64>> {
+        let terms = Field::terms(self.degree);
+        let mut normal = DMatrix::<f64>::zeros(terms, terms);
+        for (stamp, _) in self.stamps.iter().zip(&self.used).filter(|(_, used)| **used) {
+            let basis = DVector::from_vec(self.field.basis(stamp.centre.0, stamp.centre.1, self.degree));
+            normal += &basis * basis.transpose();
+        }
+        Some(normal.cholesky()?.inverse() * (self.used() as f64 / terms as f64))
     }
 
     fn model(&self) -> PsfModel {
@@ -305,6 +328,7 @@ impl<'a> State<'a> {
             beta: self.shape[3 * n],
             residual: None,
             radius: 0,
+            leverage: self.leverage(),
         };
         model.radius = stamp_radius(model.fwhm_at(self.field.centre.0, self.field.centre.1));
         model
@@ -393,18 +417,33 @@ fn share(moffat: &Moffat, stamp: &StarStamp, local: &Local) -> Option<Share> {
     };
     let ss = Matrix4::from_fn(&normal);
     let sl = Matrix4::from_fn(|k, l| normal(4 + k, l));
-    let ll = Matrix4::from_fn(|k, l| normal(4 + k, 4 + l));
+    let mut ll = Matrix4::from_fn(|k, l| normal(4 + k, 4 + l));
     let gs = Vector4::from_fn(|k, _| total(&sums.gradient[k]));
-    let gl = Vector4::from_fn(|k, _| total(&sums.gradient[4 + k]));
+    let mut gl = Vector4::from_fn(|k, _| total(&sums.gradient[4 + k]));
+    let known = background_weight(stamp);
+    ll[(3, 3)] += known;
+    gl[3] -= known * local.background;
     let inverse = ll.try_inverse()?;
     let coupling = inverse * sl;
     Some(Share {
-        chi2: total(&sums.chi2),
+        chi2: total(&sums.chi2) + known * local.background * local.background,
         hessian: ss - sl.transpose() * coupling,
         gradient: gs - coupling.transpose() * gl,
         own: inverse * gl,
         coupling,
     })
+}
+
+/// By how much a star is wider than the model, as a part of the width, and the error of that.
+fn width_of(share: &Share) -> Option<(f64, f64)> {
+    let curvature = share.hessian[(0, 0)];
+    let width = (share.gradient[0] / curvature, curvature.powf(-0.5));
+    (curvature > 0.0 && width.0.is_finite()).then_some(width)
+}
+
+/// Weight of the knowledge that a star's background is the sky's.
+pub(super) fn background_weight(stamp: &StarStamp) -> f64 {
+    1.0 / (BACKGROUND * BACKGROUND * stamp.sky_variance)
 }
 
 fn residual_of(model: &PsfModel, state: &State<'_>) -> Option<Residual> {

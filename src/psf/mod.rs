@@ -13,9 +13,11 @@ pub mod moffat;
 mod power;
 pub mod residual;
 pub mod star;
+pub mod wings;
 
 use multiversion::multiversion;
 use multiversion::target::target_cfg_f;
+use nalgebra::{DMatrix, DVector};
 use ndarray::Array2;
 
 use moffat::Moffat;
@@ -65,6 +67,8 @@ pub struct PsfModel {
     beta: f64,
     residual: Option<Residual>,
     radius: usize,
+    /// Covariance of the polynomials' coefficients, in units that make the mean over the stars 1.
+    leverage: Option<DMatrix<f64>>,
 }
 
 impl PsfModel {
@@ -79,6 +83,7 @@ impl PsfModel {
             beta,
             residual: None,
             radius: stamp_radius(fwhm),
+            leverage: None,
         }
     }
 
@@ -92,6 +97,13 @@ impl PsfModel {
     /// Full width at half maximum of the Moffat part at pixel (x, y), pixels.
     pub fn fwhm_at(&self, x: f64, y: f64) -> f64 {
         self.moffat_at(x, y).fwhm()
+    }
+
+    /// Variance of the shape's polynomials at (x, y) over that at a typical star of the model.
+    pub fn leverage(&self, x: f64, y: f64) -> f64 {
+        let Some(covariance) = &self.leverage else { return 1.0 };
+        let basis = DVector::from_vec(self.field.basis(x, y, self.degree));
+        (basis.transpose() * covariance * &basis)[0]
     }
 
     /// Radius beyond which a rendered star is zero, pixels.

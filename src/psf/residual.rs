@@ -5,7 +5,7 @@
 //! ridge regression gives in closed form: all pixels share one design matrix.
 
 use nalgebra::{DMatrix, DVector};
-use ndarray::Array2;
+use ndarray::{Array2, s};
 
 use super::{Field, cosine_taper};
 
@@ -33,6 +33,25 @@ impl Residual {
     /// Degree of the polynomial.
     pub fn degree(&self) -> usize {
         self.degree
+    }
+
+    /// A residual that is the same all over the field.
+    pub(super) fn constant(image: Array2<f32>) -> Self {
+        Self { degree: 0, planes: vec![image] }
+    }
+
+    /// With another image, of at least the same size, added all over the field.
+    pub(super) fn with(self, image: &Array2<f32>) -> Self {
+        let planes = self.planes.into_iter().enumerate().map(|(k, plane)| {
+            let mut larger = if k == 0 { image.clone() } else { Array2::zeros(image.dim()) };
+            let margin = (image.nrows() - plane.nrows().min(image.nrows())) / 2;
+            let inner = plane.nrows().min(image.nrows());
+            let mut middle = larger.slice_mut(s![margin..margin + inner, margin..margin + inner]);
+            let skip = (plane.nrows() - inner) / 2;
+            middle += &plane.slice(s![skip..skip + inner, skip..skip + inner]);
+            larger
+        });
+        Self { degree: self.degree, planes: planes.collect() }
     }
 
     /// The residual image at pixel (x, y).

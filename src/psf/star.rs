@@ -3,7 +3,7 @@
 use nalgebra::{Matrix4, Vector4};
 use rayon::prelude::*;
 
-use super::fit::{FittedStar, StarStamp, pixel_variance};
+use super::fit::{FittedStar, StarStamp, background_weight, pixel_variance};
 use super::{LocalPsf, PsfModel};
 
 /// Gauss-Newton steps; the centroids that they start from are good to a tenth of a pixel.
@@ -57,6 +57,9 @@ fn fit_star(psf: &LocalPsf, stamp: &StarStamp) -> FittedStar {
             width_gradient += weight * by_width * difference;
             width_curvature += weight * by_width * by_width;
         }
+        let known = background_weight(stamp);
+        normal[(3, 3)] += known;
+        gradient[3] -= known * background;
         if step == 0 {
             // The flux is linear: start from it, the position follows.
             normal[(1, 1)] += 1e-9;

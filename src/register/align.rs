@@ -8,6 +8,7 @@ use crate::calibrate::CalibratedFrame;
 use crate::psf::degree::MAX_DEGREE;
 use crate::psf::fit::{FittedStar, fit};
 use crate::psf::star::refit;
+use crate::psf::wings;
 use crate::psf::{Field, PsfModel};
 
 /// Brightest stars of each list that vote on the offset.
@@ -56,7 +57,11 @@ pub(super) fn measure_psf(
     let rough = fit(field, &first, list.fwhm, 1)?;
     // With a model in hand the neighbours can be taken away.
     let second: Vec<_> = psf_stars::cut(frame, list, psf_stars, Some(&rough.model)).into_iter().flatten().collect();
-    let fitted = fit(field, &second, list.fwhm, MAX_DEGREE)?;
+    let mut fitted = fit(field, &second, list.fwhm, MAX_DEGREE)?;
+    let bright = &psf_stars[..psf_stars.len().min(wings::STARS)];
+    let wide = psf_stars::cut_to(frame, list, bright, Some(&fitted.model), wings::REACH);
+    let inner = 0.5 * psf_stars::stamp_half(list.fwhm) as f64;
+    wings::add(&mut fitted.model, &wide.into_iter().flatten().collect::<Vec<_>>(), inner);
     let stamps = psf_stars::cut(frame, list, wanted, Some(&fitted.model));
     let present: Vec<_> = stamps.iter().flatten().cloned().collect();
     let mut results = refit(&fitted.model, &present, &vec![true; present.len()]).into_iter();

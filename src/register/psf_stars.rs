@@ -114,7 +114,17 @@ pub fn cut(
     chosen: &[usize],
     model: Option<&PsfModel>,
 ) -> Vec<Option<StarStamp>> {
-    let half = stamp_half(list.fwhm);
+    cut_to(frame, list, chosen, model, stamp_half(list.fwhm))
+}
+
+/// The same with stamps of another half side.
+pub fn cut_to(
+    frame: &CalibratedFrame,
+    list: &StarList,
+    chosen: &[usize],
+    model: Option<&PsfModel>,
+    half: usize,
+) -> Vec<Option<StarStamp>> {
     let index = NeighbourIndex::new(list, frame.pixels().shape(), 2 * half);
     chosen.par_iter().map(|&i| cut_one(frame, list, i, half, model, &index)).collect()
 }

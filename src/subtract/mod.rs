@@ -9,6 +9,7 @@ pub mod carried;
 pub mod convolve;
 pub mod fft;
 pub mod fill;
+pub mod floor;
 pub mod kernels;
 mod local;
 pub mod mesh;
@@ -25,6 +26,7 @@ use crate::register::spline::BSpline;
 use crate::register::stars::typical_noise;
 use crate::units::{Electrons, Electrons2, Ratio};
 use fill::{FilledStar, Patch};
+use floor::{BrightStar, BrightStarFloor};
 use kernels::{KernelField, Radii, Workshop};
 use mesh::Mesh;
 use score::{Appraiser, Score};
@@ -75,8 +77,8 @@ pub struct Difference {
     pub kernels: KernelField,
     /// The registration.
     pub registration: Registration,
-    /// Fractional error of bright stars' models, ε.
-    pub bright_star_floor: f64,
+    /// Errors of bright stars' models.
+    pub bright_star_floor: BrightStarFloor,
     /// Measured over expected noise of S on empty sky, median over the frame.
     pub scale: f64,
     /// Stars that were filled in, on the science grid.
@@ -155,8 +157,14 @@ pub fn subtract(
         noise,
     };
     let appraiser = Appraiser::new(&parts);
-    let bright_star_floor = appraiser.bright_star_floor(&score, &star_places(&registration, &bits));
-    appraiser.correct(&mut score, bright_star_floor);
+    let bright_star_floor = BrightStarFloor::measure(
+        &appraiser,
+        &score,
+        &star_places(&registration, &bits),
+        &bright_stars(&registration, &filled_stars),
+        [registration.psf_science.clone(), registration.psf_reference.clone()],
+    );
+    appraiser.correct(&mut score, &bright_star_floor);
     Ok(Difference {
         science,
         template: Image::new(template),
@@ -184,6 +192,12 @@ fn star_places(registration: &Registration, bits: &Mask) -> Vec<(usize, usize)> 
         .filter_map(|star| place(star.x).zip(place(star.y)))
         .filter(|&(x, y)| bits.get([y, x]).is_some_and(|b| b & (mask::UNUSABLE | mask::REFERENCE) == 0))
         .collect()
+}
+
+/// Stars whose wings may be seen: those in common, and the saturated ones.
+fn bright_stars(registration: &Registration, filled: &[FilledStar]) -> Vec<BrightStar> {
+    let matched = registration.matched.iter().map(|s| BrightStar { x: s.x, y: s.y, flux: s.flux });
+    matched.chain(filled.iter().map(|s| BrightStar { x: s.x, y: s.y, flux: s.flux })).collect()
 }
 
 /// What fills the unusable pixels of both images, and the saturated stars on the science grid.
@@ -422,7 +436,8 @@ impl Difference {
             .set("NJREGRMS", self.registration.rms_px, "registration residual, px rms an axis")
             .set("NJREGEXC", self.registration.excess_px, "part that centroid errors do not explain")
             .set("NJREGN", self.registration.stars as i64, "stars of the registration")
-            .set("NJEPS", self.bright_star_floor, "fractional error of bright stars")
+            .set("NJEPS", self.bright_star_floor.epsilon, "fractional error of bright stars")
+            .set("NJWINGS", self.bright_star_floor.wings, "the same of their wings")
             .set("NJSCALE", self.scale, "measured over expected noise of S on empty sky")
             .set("NJSCORE", "S/sigma below 4.5, Scorr above", "what SCORE holds");
         header
