@@ -134,43 +134,15 @@ fn square(profile: Vec<f32>) -> Array2<f32> {
 /// A stamp of half side `RADIUS + REACH` as a kernel leaves it, `SIDE` × `SIDE`.
 fn through(kernel: &Array2<f32>, star: &Array2<f32>) -> Vec<f32> {
     let mut profile = vec![0.0; SIDE * SIDE];
-    let padded = padded(star.outer_iter().map(|row| row.to_slice().unwrap_or_default()));
-    convolve(&padded, kernel.as_slice().unwrap_or_default(), &mut profile);
-    profile
-}
-
-/// Taps of a kernel along an axis.
-const TAPS: usize = 2 * REACH + 1;
-/// Side of what a kernel makes of a source, or the sources of it.
-const WIDE: usize = SIDE + 2 * REACH;
-/// From row to row of a padded image: whole vectors of numbers may be read and written at every place.
-const STRIDE: usize = 40;
-
-/// Rows of at most [`WIDE`] numbers, with zeros behind them.
-fn padded<'a>(rows: impl Iterator<Item = &'a [f32]>) -> Vec<f32> {
-    let mut out = vec![0.0; WIDE * STRIDE];
-    for (out, row) in out.chunks_exact_mut(STRIDE).zip(rows) {
-        out[..row.len()].copy_from_slice(row);
-    }
-    out
-}
-
-/// `out(p) = Σ kernel(u) image(p − u)`.
-#[multiversion::multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
-fn convolve(image: &[f32], kernel: &[f32], out: &mut [f32]) {
-    for (y, out) in out.chunks_exact_mut(SIDE).enumerate() {
-        let mut sums = [0.0_f32; 16];
-        for (ky, taps) in kernel.chunks_exact(TAPS).enumerate() {
-            let row = &image[(y + 2 * REACH - ky) * STRIDE..][..STRIDE];
-            for (k, tap) in taps.iter().enumerate() {
-                let pixels = &row[2 * REACH - k..][..16];
-                for lane in 0..16 {
-                    sums[lane] += tap * pixels[lane];
-                }
+    for y in 0..SIDE {
+        for (ky, taps) in kernel.outer_iter().enumerate() {
+            let row = star.row(y + 2 * REACH - ky);
+            if let (Some(taps), Some(row)) = (taps.as_slice(), row.as_slice()) {
+                accumulate(row, taps, &mut profile[y * SIDE..(y + 1) * SIDE]);
             }
         }
-        out.copy_from_slice(&sums[..SIDE]);
     }
+    profile
 }
 
 /// Median variance of both images about a place.
@@ -192,6 +164,17 @@ fn sky_variance(difference: &Difference, x: f64, y: f64) -> f64 {
     }
     let middle = values.len() / 2;
     f64::from(*values.select_nth_unstable_by(middle, f32::total_cmp).1).max(1e-12)
+}
+
+/// `out[x] += Σ taps[k] row[x + 2 REACH − k]`.
+#[multiversion::multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+fn accumulate(row: &[f32], taps: &[f32], out: &mut [f32]) {
+    let last = taps.len() - 1;
+    for (k, tap) in taps.iter().enumerate() {
+        for (value, pixel) in out.iter_mut().zip(&row[last - k..]) {
+            *value += tap * pixel;
+        }
+    }
 }
 
 /// Fits a source of `flux` at about (x, y); `None` too near the edge.
@@ -388,33 +371,29 @@ impl Place {
 
 /// The functional on D carried back through a kernel to an image: `SIDE + 2 REACH` square.
 fn spread(functional: &[f32], kernel: &Array2<f32>) -> Vec<f32> {
-    let mut backwards = vec![0.0; TAPS * KERNEL_STRIDE];
-    for (out, row) in backwards.chunks_exact_mut(KERNEL_STRIDE).zip(kernel.outer_iter()) {
-        out.iter_mut().zip(row.iter().rev()).for_each(|(out, tap)| *out = *tap);
-    }
-    let mut weights = vec![0.0; WIDE * STRIDE];
-    scatter(functional, &backwards, &mut weights);
-    weights.chunks_exact(STRIDE).flat_map(|row| &row[..WIDE]).copied().collect()
-}
-
-/// From row to row of a kernel whose rows end in zeros.
-const KERNEL_STRIDE: usize = 24;
-
-/// D(p) = Σ k(u) N(p − u): the pixel q = p − u has the weight Σ_p w(p) k(p − q).
-#[multiversion::multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
-fn scatter(functional: &[f32], backwards: &[f32], weights: &mut [f32]) {
+    let side = SIDE + 2 * REACH;
+    let mut weights = vec![0.0; side * side];
+    // D(p) = Σ k(u) N(p − u): the pixel q = p − u has the weight Σ_p w(p) k(p − q).
     for py in 0..SIDE {
         for px in 0..SIDE {
             let w = functional[py * SIDE + px];
             if w == 0.0 {
                 continue;
             }
-            for (ky, taps) in backwards.chunks_exact(KERNEL_STRIDE).enumerate() {
-                let out = &mut weights[(py + 2 * REACH - ky) * STRIDE + px..][..KERNEL_STRIDE];
-                for lane in 0..KERNEL_STRIDE {
-                    out[lane] += w * taps[lane];
+            for (ky, taps) in kernel.outer_iter().enumerate() {
+                let out = &mut weights[(py + 2 * REACH - ky) * side..][..side];
+                if let Some(taps) = taps.as_slice() {
+                    scatter(w, taps, &mut out[px..px + 2 * REACH + 1]);
                 }
             }
         }
+    }
+    weights
+}
+
+#[multiversion::multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+fn scatter(weight: f32, taps: &[f32], out: &mut [f32]) {
+    for (value, tap) in out.iter_mut().zip(taps.iter().rev()) {
+        *value += weight * tap;
     }
 }
