@@ -17,7 +17,7 @@ test: ## every test, against real Apache Kafka, astropy and fastavro
 lint: ## formatting, lints, documentation, licences and known vulnerabilities
 	@packaging/lint
 
-bench: ## how fast: the benchmarks, and one exposure from raw file to durable alerts
+bench: ## how fast: exposures stage by stage beside floors and peers, with size, threads and memory; single steps
 	@packaging/bench
 
 quality: ## how good: held-out skies and real frames, beside other programs; writes packaging/quality.md (QUALITY=folder)

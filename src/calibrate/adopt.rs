@@ -129,7 +129,10 @@ fn missing_pixels(pixels: &mut Array2<f32>) -> Mask {
             *bits = mask::NO_DATA;
         }
     });
-    let zeros = pixels.iter().zip(&bits).filter(|(value, bits)| **value == 0.0 && **bits == 0).count();
+    let zeros_of = |(pixels, bits): (ndarray::ArrayView1<'_, f32>, ndarray::ArrayView1<'_, u16>)| {
+        pixels.iter().zip(bits).filter(|(value, bits)| **value == 0.0 && **bits == 0).count()
+    };
+    let zeros: usize = pixels.outer_iter().into_par_iter().zip(bits.outer_iter()).map(zeros_of).sum();
     if zeros < 9 || zeros * 10 > height * width * 9 {
         return bits;
     }

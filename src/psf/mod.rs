@@ -203,6 +203,44 @@ impl LocalPsf {
         stamp
     }
 
+    /// [`stamp`](Self::stamp) and its slopes by dx and dy.
+    pub(super) fn stamp_and_slopes(&self, dx: f64, dy: f64, half: usize) -> [Array2<f32>; 3] {
+        /// Half the distance over which the residual's slopes are taken, pixels.
+        const STEP: f64 = 0.05;
+        let side = 2 * half + 1;
+        let mut out = [0, 1, 2].map(|_| Array2::zeros((side, side)));
+        let mut rows = [0, 1, 2].map(|_| vec![0.0; side]);
+        let mover = |dx, dy| self.residual.as_ref().map(|residual| residual::Mover::new(residual, half, dx, dy));
+        let mut centred = mover(dx, dy);
+        let mut beside = [
+            (1, 1.0, mover(dx + STEP, dy)),
+            (1, -1.0, mover(dx - STEP, dy)),
+            (2, 1.0, mover(dx, dy + STEP)),
+            (2, -1.0, mover(dx, dy - STEP)),
+        ];
+        let mut moved = vec![0.0; side];
+        for iy in 0..side {
+            let (u, v) = (-(half as f64) - dx, iy as f64 - half as f64 - dy);
+            let [values, by_x, by_y] = &mut rows;
+            self.moffat.fill_slopes(u, v, [values, by_x, by_y]);
+            if let Some(mover) = &mut centred {
+                mover.add_row(iy, values);
+            }
+            for (axis, sign, mover) in &mut beside {
+                let Some(mover) = mover else { continue };
+                moved.fill(0.0);
+                mover.add_row(iy, &mut moved);
+                let factor = *sign / (2.0 * STEP);
+                rows[*axis].iter_mut().zip(&moved).for_each(|(slope, value)| *slope += factor * value);
+            }
+            for (row, out) in rows.iter_mut().zip(&mut out) {
+                taper_row(row, u, v, self.radius as f64);
+                out.row_mut(iy).iter_mut().zip(row.iter()).for_each(|(out, value)| *out = (value * self.norm) as f32);
+            }
+        }
+        out
+    }
+
     /// A Moffat profile of the same ellipse and β, but of this FWHM, pixels.
     pub fn narrowed(&self, fwhm: f64) -> Self {
         let moffat = Moffat { ln_alpha: Moffat::ln_alpha_of(fwhm, self.moffat.beta), ..self.moffat };

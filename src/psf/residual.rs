@@ -199,18 +199,21 @@ impl<'a> Mover<'a> {
         if top < 0 || top as usize + 3 >= height {
             return;
         }
-        self.buffer.fill(0.0);
-        for (j, weight) in self.weights.1.iter().enumerate() {
-            for (sum, pixel) in self.buffer.iter_mut().zip(self.image.row(top as usize + j)) {
-                *sum += weight * f64::from(*pixel);
-            }
-        }
         // The stamp's pixel ix is made of the columns from first + ix on.
         let from = (-self.first.0).max(0) as usize;
         let start = (self.first.0 + from as isize) as usize;
-        let sums = self.buffer.get(start..).unwrap_or_default().windows(4);
+        let end = (start + row.len().saturating_sub(from) + 3).min(width);
+        let Some(buffer) = self.buffer.get_mut(start..end) else { return };
+        buffer.fill(0.0);
+        for (j, weight) in self.weights.1.iter().enumerate() {
+            let pixels = self.image.row(top as usize + j);
+            let pixels = pixels.to_slice().and_then(|row| row.get(start..end)).unwrap_or_default();
+            for (sum, pixel) in buffer.iter_mut().zip(pixels) {
+                *sum += weight * f64::from(*pixel);
+            }
+        }
         let w = self.weights.0;
-        for (pixel, near) in row.iter_mut().skip(from).zip(sums).take(width) {
+        for (pixel, near) in row.iter_mut().skip(from).zip(buffer.windows(4)) {
             *pixel += w[0] * near[0] + w[1] * near[1] + w[2] * near[2] + w[3] * near[3];
         }
     }

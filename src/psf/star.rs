@@ -30,10 +30,7 @@ fn fit_star(psf: &LocalPsf, stamp: &StarStamp) -> FittedStar {
     let (mut covariance, mut chi2, mut count, mut width) = (Matrix4::<f64>::zeros(), 0.0, 0usize, 0.0);
     for step in 0..STEPS {
         let (dx, dy) = (x - stamp.middle.0 as f64, y - stamp.middle.1 as f64);
-        let centre = psf.stamp(dx, dy, half);
-        let h = 0.05;
-        let by_x = (psf.stamp(dx + h, dy, half) - psf.stamp(dx - h, dy, half)) / (2.0 * h as f32);
-        let by_y = (psf.stamp(dx, dy + h, half) - psf.stamp(dx, dy - h, half)) / (2.0 * h as f32);
+        let [centre, by_x, by_y] = psf.stamp_and_slopes(dx, dy, half);
         let (mut normal, mut gradient) = (Matrix4::<f64>::zeros(), Vector4::<f64>::zeros());
         (chi2, count) = (0.0, 0);
         let (mut width_gradient, mut width_curvature) = (0.0, 0.0);

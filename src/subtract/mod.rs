@@ -57,7 +57,7 @@ pub enum SubtractError {
 /// A difference image and all that was known when it was made.
 #[derive(Debug, Clone)]
 pub struct Difference {
-    /// The science frame.
+    /// The science frame; its mask is part of [`mask`](Self::mask).
     pub science: CalibratedFrame,
     /// The reference on the science grid and flux scale, electrons.
     pub template: Image<Electrons>,
@@ -102,7 +102,7 @@ pub struct DifferenceImages {
 
 /// Subtracts the registered reference from the science frame.
 pub fn subtract(
-    science: CalibratedFrame,
+    mut science: CalibratedFrame,
     reference: &CalibratedFrame,
     registration: Registration,
 ) -> Result<Difference, SubtractError> {
@@ -110,6 +110,7 @@ pub fn subtract(
     let (fill_science, fill_reference, filled_stars) = fill_both(&science, reference, &registration);
     let OnGrid { template, variance: template_variance, mask: bits, covered } =
         put_on_grid(&science, reference, &fill_reference, &registration);
+    drop(science.take_mask());
     if covered < 0.2 {
         return Err(SubtractError::Coverage { percent: 100.0 * covered });
     }
