@@ -11,7 +11,7 @@ use ndarray::{Array2, Zip};
 use rayon::prelude::*;
 
 use super::background::{BOX_SIZE, Background, measure};
-use super::{CalibrateError, CalibratedFrame, file, saturation};
+use super::{CalibrateError, CalibratedFrame, columns, file, saturation};
 use crate::exposure::Exposure;
 use crate::fits::{FitsImage, Header};
 use crate::image::{Image, Mask, mask};
@@ -94,6 +94,7 @@ fn foreign(
     subtract(&mut pixels, &bits, &background);
     let variance = variance(&pixels, &bits, &background, (unit_gain / effective_gain) as f32);
     flag_dark(&pixels, &mut bits, &background);
+    columns::flag(pixels.view(), &mut bits, background.median_noise());
     Ok(CalibratedFrame {
         exposure,
         header,

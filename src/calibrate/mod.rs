@@ -2,6 +2,7 @@
 
 mod adopt;
 pub mod background;
+mod columns;
 mod combined;
 mod cosmic_rays;
 mod dark_current;

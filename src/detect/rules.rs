@@ -28,8 +28,9 @@ const BROAD: (f64, f64, f64) = (-3.3, -0.03, -0.03);
 const SHARP_TRAIL: f64 = 1.2;
 /// Below this significance a trail cannot be told from a cosmic ray's track.
 const TRAIL_SIGNIFICANCE: f64 = 9.0;
-/// A shorter trail is a point, in units of the FWHM.
+/// A shorter trail is a point, in units of the FWHM; and a shorter track no track.
 const SHORTEST_TRAIL: f64 = 0.7;
+const SHORTEST_TRACK: f64 = 1.5;
 /// The reference is empty where it lies below this many noises of a pixel.
 const EMPTY: f32 = 5.0;
 /// Connected pixels of the 3×3 that a source has at least.
@@ -103,7 +104,7 @@ fn is_sharp(fit: &Fit, snr: f64) -> bool {
 /// Whether a fitted trail is the track of a charged particle: longer than a point, and narrower than the PSF.
 pub fn is_track(difference: &Difference, trail: &Trail) -> bool {
     let (fwhm, local) = significance(difference, trail);
-    trail.length > SHORTEST_TRAIL * fwhm && trail.sharpness > SHARP_TRAIL + SHARP.1 * local
+    trail.length > SHORTEST_TRACK * fwhm && trail.sharpness > SHARP_TRAIL + SHARP.1 * local
 }
 
 /// FWHM of the PSF at a trail, and the significance of a stretch as long as a point source.

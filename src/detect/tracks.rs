@@ -31,7 +31,7 @@ pub(super) fn join(measure: &Measure<'_>, candidates: &mut Vec<Candidate>, fwhm:
                     fate[i] = Some(Fate::Mover(trail));
                 } else if mover && covers(&trail, candidate, fwhm) {
                     fate[i] = Some(Fate::Part);
-                } else if track && !candidate.regular && covers(&trail, candidate, fwhm) {
+                } else if track && !candidate.regular && lies_on(&trail, candidate, fwhm) {
                     fate[i] = Some(Fate::Track);
                 }
             }
@@ -78,6 +78,14 @@ fn trails_of(measure: &Measure<'_>, candidates: &[Candidate], group: &[usize], f
             .extend(place.and_then(|place| trail::fit(measure.difference, place, column, row)).map(|trail| (i, trail)));
     }
     trails
+}
+
+/// A source beside a track is none of it.
+fn lies_on(trail: &Trail, candidate: &Candidate, fwhm: f64) -> bool {
+    let (along, across) = trail.along_and_across(candidate.x, candidate.y);
+    candidate.positive == (trail.flux > 0.0)
+        && along.abs() < 0.5 * trail.length + 0.5 * fwhm
+        && across.abs() < 0.6 * fwhm
 }
 
 fn covers(trail: &Trail, candidate: &Candidate, fwhm: f64) -> bool {

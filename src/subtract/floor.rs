@@ -19,7 +19,7 @@ const FEW: usize = 15;
 const FLOOR_OF_FEW: f64 = 0.01;
 /// A star is bright from this multiple of the noise of S on.
 const BRIGHT: f64 = 100.0;
-/// The rings about a star in which its wings are judged, FWHM, and as far as they are allowed for.
+/// The rings about a star in which its wings are judged, FWHM of the broader image, and as far as they are allowed for.
 const RINGS: [f64; 3] = [2.2, 2.8, 3.5];
 const WINGS_END: f64 = 4.5;
 /// Places on each ring.
@@ -63,7 +63,7 @@ impl BrightStarFloor {
         models: [PsfModel; 2],
     ) -> Self {
         let (height, width) = flux.dim();
-        let fwhm = models[0].fwhm_at(width as f64 / 2.0, height as f64 / 2.0).max(2.0);
+        let fwhm = models.iter().map(|m| m.fwhm_at(width as f64 / 2.0, height as f64 / 2.0)).fold(2.0, f64::max);
         let reach = WINGS_END * fwhm;
         let mut floor = Self { epsilon: 0.0, wings: 0.0, reach, models, stars: HashMap::new() };
         let known: Vec<(f64, Terms)> = places
