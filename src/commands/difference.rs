@@ -115,11 +115,10 @@ fn exposure_of(header: &Header, path: &Path, settings: &Settings) -> Exposure {
 }
 
 fn write(compared: &Compared, folder: &Path) -> Result<(), Failure> {
-    let difference = &compared.difference;
-    let header = difference.header();
-    let images = [("difference.fits", &difference.difference.pixels), ("score.fits", &difference.score.pixels)];
-    for (name, pixels) in images {
-        write_fits(&folder.join(name), &[HduOut { name: "", header: &header, plane: Plane::F32(pixels) }])
+    let images = &compared.images;
+    let planes = [("difference.fits", &images.difference.pixels), ("score.fits", &images.score.pixels)];
+    for (name, pixels) in planes {
+        write_fits(&folder.join(name), &[HduOut { name: "", header: &images.header, plane: Plane::F32(pixels) }])
             .map_err(Failure::input)?;
     }
     let mut table = CandidateTable::create(&folder.join("candidates.csv")).map_err(Failure::input)?;

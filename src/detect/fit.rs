@@ -20,12 +20,23 @@ const CORE: f64 = 2.5;
 const REACH: usize = 10;
 const SIDE: usize = 2 * RADIUS + 1;
 const STEPS: usize = 4;
+/// FWHM of what a charged particle leaves, of the PSF's, and pixels at most.
+const SHARP: f64 = 0.55;
+const MOST_SHARP: f64 = 1.3;
+/// What the resampling of an undersampled reference leaves of a bright star near the Nyquist frequency, as a part
+/// of the star's own pixels (1 to 4 % of the peak at a FWHM of 2.1 px). It does not reach S, which has no such
+/// frequencies, but would make every variable star look like a cosmic ray.
+const RIPPLE: f64 = 0.03;
 
 /// The kernels of D and the science PSF at one place of the field, shared by the sources near it.
 pub struct Place {
     psf: LocalPsf,
+    /// What a charged particle leaves: far narrower than the PSF.
+    sharp: LocalPsf,
     science: Array2<f32>,
     reference: Array2<f32>,
+    /// Variance of empty sky, science image and template together, electrons².
+    sky_variance: f64,
 }
 
 /// A fitted source.
@@ -41,6 +52,8 @@ pub struct Fit {
     pub flux_err: f64,
     /// Its error by photon statistics alone.
     pub photon_err: f64,
+    /// What the reference holds there, in units of that error.
+    pub reference_snr: f64,
     /// Error of a coordinate, pixels.
     pub position_err: f64,
     /// Chi² a degree of freedom within 5 px.
@@ -53,6 +66,9 @@ pub struct Fit {
     pub core_pixels: usize,
     /// Share of the squared PSF that lies on masked pixels.
     pub masked: f64,
+    /// How much better a profile far narrower than the PSF takes part in it, standard deviations: about 0 for a
+    /// point source, positive for cosmic rays and hot pixels.
+    pub sharpness: f64,
 }
 
 impl Place {
@@ -69,27 +85,85 @@ impl Place {
             }
             small
         };
+        let psf = difference.registration.psf_science.local(x, y);
         Self {
-            psf: difference.registration.psf_science.local(x, y),
+            sharp: psf.narrowed((SHARP * psf.moffat.fwhm()).min(MOST_SHARP)),
+            psf,
             science: cut(&difference_science),
             reference: cut(&difference_reference),
+            sky_variance: sky_variance(difference, x, y),
         }
     }
 
     /// The PSF of D, `SIDE` × `SIDE`, for a source (dx, dy) from the middle pixel.
     fn profile(&self, dx: f64, dy: f64) -> Vec<f32> {
-        let star = self.psf.stamp(dx, dy, RADIUS + REACH);
-        let mut profile = vec![0.0; SIDE * SIDE];
-        for y in 0..SIDE {
-            for (ky, taps) in self.science.outer_iter().enumerate() {
-                let row = star.row(y + 2 * REACH - ky);
-                if let (Some(taps), Some(row)) = (taps.as_slice(), row.as_slice()) {
-                    accumulate(row, taps, &mut profile[y * SIDE..(y + 1) * SIDE]);
-                }
+        through(&self.science, &self.psf.stamp(dx, dy, RADIUS + REACH))
+    }
+
+    /// The same of a particle in the image that the source is brighter in.
+    fn sharp_profile(&self, dx: f64, dy: f64, positive: bool) -> Vec<f32> {
+        let kernel = if positive { &self.science } else { &self.reference };
+        through(kernel, &self.sharp.stamp(dx, dy, RADIUS + REACH))
+    }
+}
+
+impl Place {
+    /// The PSF of D in the middle of a pixel.
+    pub(super) fn centred(&self) -> Array2<f32> {
+        square(self.profile(0.0, 0.0))
+    }
+
+    /// The same of a particle.
+    pub(super) fn centred_sharp(&self, positive: bool) -> Array2<f32> {
+        square(self.sharp_profile(0.0, 0.0, positive))
+    }
+
+    /// Weight of a pixel of D: 1 over its variance.
+    pub(super) fn weight(&self, difference: &Difference, x: usize, y: usize) -> f64 {
+        let sum = f64::from(difference.science.variance().pixels[[y, x]])
+            + f64::from(difference.template_variance.pixels[[y, x]]);
+        let sky = f64::from(difference.pixel_noise.at(x, y)).powi(2);
+        1.0 / (sky * (sum / self.sky_variance).max(1.0))
+    }
+}
+
+fn square(profile: Vec<f32>) -> Array2<f32> {
+    Array2::from_shape_vec((SIDE, SIDE), profile).unwrap_or_else(|_| Array2::zeros((SIDE, SIDE)))
+}
+
+/// A stamp of half side `RADIUS + REACH` as a kernel leaves it, `SIDE` × `SIDE`.
+fn through(kernel: &Array2<f32>, star: &Array2<f32>) -> Vec<f32> {
+    let mut profile = vec![0.0; SIDE * SIDE];
+    for y in 0..SIDE {
+        for (ky, taps) in kernel.outer_iter().enumerate() {
+            let row = star.row(y + 2 * REACH - ky);
+            if let (Some(taps), Some(row)) = (taps.as_slice(), row.as_slice()) {
+                accumulate(row, taps, &mut profile[y * SIDE..(y + 1) * SIDE]);
             }
         }
-        profile
     }
+    profile
+}
+
+/// Median variance of both images about a place.
+fn sky_variance(difference: &Difference, x: f64, y: f64) -> f64 {
+    const REACH: usize = 96;
+    const STEP: usize = 8;
+    let (science, template) = (&difference.science.variance().pixels, &difference.template_variance.pixels);
+    let (height, width) = science.dim();
+    let around = |at: f64, length: usize| {
+        let at = at.max(0.0) as usize;
+        (at.saturating_sub(REACH)..(at + REACH).min(length)).step_by(STEP)
+    };
+    let mut values: Vec<f32> = around(y, height)
+        .flat_map(|py| around(x, width).map(move |px| (py, px)))
+        .map(|place| science[place] + template[place])
+        .collect();
+    if values.is_empty() {
+        return 1.0;
+    }
+    let middle = values.len() / 2;
+    f64::from(*values.select_nth_unstable_by(middle, f32::total_cmp).1).max(1e-12)
 }
 
 /// `out[x] += Σ taps[k] row[x + 2 REACH − k]`.
@@ -111,7 +185,7 @@ pub fn fit(difference: &Difference, place: &Place, x: f64, y: f64, flux: f64) ->
     if column < RADIUS || row < RADIUS || column + RADIUS >= width || row + RADIUS >= height {
         return None;
     }
-    let pixels = Pixels::new(difference, column, row);
+    let pixels = Pixels::new(difference, place.sky_variance, column, row);
     let (mut dx, mut dy, mut flux) = (x - column as f64, y - row as f64, flux);
     let (start_x, start_y) = (dx, dy);
     let mut last = None;
@@ -140,7 +214,7 @@ pub fn fit(difference: &Difference, place: &Place, x: f64, y: f64, flux: f64) ->
     pixels.for_each(|i, value, weight| numerator += weight * f64::from(profile[i]) * value);
     flux = numerator / normal[(0, 0)];
     let formal = normal[(0, 0)].powf(-0.5);
-    let (flux_err, photon_err) = place.flux_error(difference, &pixels, &profile, normal[(0, 0)]);
+    let (flux_err, photon_err, share) = place.flux_error(difference, &pixels, &profile, normal[(0, 0)]);
     let (mut chi2, mut core, mut count, mut core_pixels) = (0.0, 0.0, 0, 0);
     let (mut on_masked, mut all) = (0.0, 0.0);
     for (i, value) in profile.iter().enumerate() {
@@ -151,7 +225,7 @@ pub fn fit(difference: &Difference, place: &Place, x: f64, y: f64, flux: f64) ->
             on_masked += square;
         }
         let (ux, uy) = ((i % SIDE) as f64 - RADIUS as f64 - dx, (i / SIDE) as f64 - RADIUS as f64 - dy);
-        if let Some((value, weight)) = pixels.at(i) {
+        if let Some((value, weight)) = pixels.judged(i) {
             let square = weight * (value - expected).powi(2);
             chi2 += square;
             count += 1;
@@ -167,13 +241,37 @@ pub fn fit(difference: &Difference, place: &Place, x: f64, y: f64, flux: f64) ->
         flux,
         flux_err,
         photon_err,
+        reference_snr: share.abs() / photon_err.max(f64::MIN_POSITIVE),
         position_err: (0.5 * (inverse[(1, 1)] + inverse[(2, 2)])).sqrt() * (photon_err / formal).max(1.0),
         chi: chi2 / f64::from((count - 3).max(1)),
         pixels: count as usize,
         core_chi: core / f64::from(core_pixels.max(1)),
         core_pixels: core_pixels as usize,
         masked: on_masked / all.max(1e-30),
+        sharpness: {
+            let sharp = place.sharp_profile(dx, dy, flux > 0.0);
+            let each = (0..SIDE * SIDE).filter_map(|i| pixels.judged(i).map(|(v, w)| (i, v, w)));
+            sharpness_of(each.map(|(i, v, w)| (v, f64::from(profile[i]), f64::from(sharp[i]), w)))
+        },
     })
+}
+
+/// Significance of a narrow profile beside the PSF's in a fit of both, signed like the source; from each
+/// pixel's value, PSF, narrow profile and weight.
+pub(super) fn sharpness_of(pixels: impl Iterator<Item = (f64, f64, f64, f64)>) -> f64 {
+    let (mut pp, mut ps, mut ss, mut pd, mut sd) = (0.0, 0.0, 0.0, 0.0, 0.0);
+    for (value, p, s, weight) in pixels {
+        pp += weight * p * p;
+        ps += weight * p * s;
+        ss += weight * s * s;
+        pd += weight * p * value;
+        sd += weight * s * value;
+    }
+    let determinant = pp * ss - ps * ps;
+    if determinant <= 0.0 || pp <= 0.0 {
+        return 0.0;
+    }
+    (pp * sd - ps * pd) / (determinant * pp).sqrt() * pd.signum()
 }
 
 /// Slopes of a profile at pixel `i` by central differences, one-sided at the border.
@@ -191,28 +289,28 @@ struct Pixels {
     row: usize,
     values: Vec<f64>,
     weights: Vec<f64>,
+    /// The reference, electrons of the science image.
+    template: Vec<f64>,
     masked: Vec<bool>,
 }
 
 impl Pixels {
-    fn new(difference: &Difference, column: usize, row: usize) -> Self {
+    fn new(difference: &Difference, quiet: f64, column: usize, row: usize) -> Self {
         use crate::image::mask;
         let sky = f64::from(difference.pixel_noise.at(column, row)).powi(2);
         let science = &difference.science.variance().pixels;
         let template = &difference.template_variance.pixels;
-        // The quietest pixels around give the sky's share of both variances.
         let mut sums: Vec<f64> = Vec::with_capacity(SIDE * SIDE);
-        let (mut values, mut masked) = (Vec::with_capacity(SIDE * SIDE), Vec::with_capacity(SIDE * SIDE));
+        let new = || Vec::with_capacity(SIDE * SIDE);
+        let (mut values, mut reference, mut masked) = (new(), new(), Vec::with_capacity(SIDE * SIDE));
         for y in row - RADIUS..=row + RADIUS {
             for x in column - RADIUS..=column + RADIUS {
                 sums.push(f64::from(science[[y, x]]) + f64::from(template[[y, x]]));
                 values.push(f64::from(difference.difference.pixels[[y, x]]));
+                reference.push(f64::from(difference.template.pixels[[y, x]]));
                 masked.push(difference.mask[[y, x]] & (mask::UNUSABLE | mask::REFERENCE) != 0);
             }
         }
-        let mut sorted = sums.clone();
-        sorted.sort_by(f64::total_cmp);
-        let quiet = sorted[sorted.len() / 10].max(1e-12);
         let radius2 = (RADIUS * RADIUS) as f64 + 0.5;
         let weights = (0..SIDE * SIDE)
             .map(|i| {
@@ -221,11 +319,13 @@ impl Pixels {
                 if used { 1.0 / (sky * (sums[i] / quiet).max(1.0)) } else { 0.0 }
             })
             .collect();
-        Self { column, row, values, weights, masked }
+        Self { column, row, values, weights, template: reference, masked }
     }
 
-    fn at(&self, i: usize) -> Option<(f64, f64)> {
-        (self.weights[i] > 0.0).then(|| (self.values[i], self.weights[i]))
+    /// Value and weight of a pixel for the judgement of shapes.
+    fn judged(&self, i: usize) -> Option<(f64, f64)> {
+        let weight = self.weights[i];
+        (weight > 0.0).then(|| (self.values[i], 1.0 / (1.0 / weight + (RIPPLE * self.template[i]).powi(2))))
     }
 
     fn for_each(&self, mut visit: impl FnMut(usize, f64, f64)) {
@@ -238,9 +338,9 @@ impl Pixels {
 }
 
 impl Place {
-    /// Error of the flux, and its part by photon statistics: both images' variances through the functional
-    /// that the fit is.
-    fn flux_error(&self, difference: &Difference, pixels: &Pixels, profile: &[f32], curvature: f64) -> (f64, f64) {
+    /// Error of the flux, its part by photon statistics (both images' variances through the functional that the
+    /// fit is), and what the same functional makes of the reference.
+    fn flux_error(&self, difference: &Difference, pixels: &Pixels, profile: &[f32], curvature: f64) -> (f64, f64, f64) {
         let functional: Vec<f32> =
             (0..SIDE * SIDE).map(|i| (pixels.weights[i] * f64::from(profile[i]) / curvature) as f32).collect();
         let (mut variance, mut share) = (0.0, 0.0);
@@ -265,7 +365,7 @@ impl Place {
         let scale = difference.scale.clamp(0.5, 2.0);
         let registration = difference.registration.excess_px * share.abs() / self.psf.moffat.fwhm();
         let photon = scale * variance.sqrt();
-        (photon.hypot(difference.bright_star_floor * share).hypot(registration), photon)
+        (photon.hypot(difference.bright_star_floor * share).hypot(registration), photon, share)
     }
 }
 

@@ -10,6 +10,7 @@ pub mod fit;
 pub mod peaks;
 pub mod rules;
 pub mod shape;
+pub mod trail;
 
 use ndarray::Array2;
 use rayon::prelude::*;
@@ -121,6 +122,12 @@ pub struct Candidate {
     pub mag_err: f64,
     /// Reduced chi² of the PSF fit on the difference (`chipsf`).
     pub chi: f64,
+    /// The same within 2.5 px.
+    pub core_chi: f64,
+    /// Significance of a profile far narrower than the PSF in it: about 0 for a point source.
+    pub sharpness: f64,
+    /// Whether it is worth a fit as a trail.
+    pub may_trail: bool,
     /// Flux in an aperture of 14 px diameter, electrons, positive at the source, and its error.
     pub aperture14: (f64, f64),
     /// Flux in an aperture of 18 px diameter, electrons, positive at the source, and its error.
@@ -256,6 +263,7 @@ pub fn detect(difference: &Difference, reference: &ReferenceContext<'_>, thresho
     };
     let mut candidates: Vec<Candidate> = peaks.par_iter().filter_map(|peak| measure.candidate(peak)).collect();
     remove_twins(&mut candidates, fwhm);
+    measure.join_trails(&mut candidates, fwhm);
     candidates.sort_by(|a, b| a.y.total_cmp(&b.y).then(a.x.total_cmp(&b.x)));
     let frame = &difference.science;
     let (science, resampled) = (fwhm, difference.registration.psf_reference.fwhm_at(centre.0, centre.1));
@@ -370,7 +378,10 @@ impl Measure<'_> {
             sky: level_around(&cutouts.difference),
             edge_distance: rules::edge_distance(fit.x, fit.y, width, height),
             rb: real_bogus(&fit, &shape, peak.snr),
-            trail_px: trail_length(difference, &fit, &shape),
+            trail_px: 0.0,
+            core_chi: fit.core_chi,
+            sharpness: fit.sharpness,
+            may_trail: rules::may_trail(rejected, &fit, peak.snr),
             difference_snr: peak_over_rms(&cutouts.difference),
             score_snr: flux / f64::from(difference.sky_noise.at(peak.column, peak.row)),
             neighbour: self.neighbours.of(rx, ry),
@@ -381,13 +392,85 @@ impl Measure<'_> {
     }
 }
 
-/// Length of a mover's trail, pixels, 0 for a point: a line of length L adds L²/12 to the variance along it.
-fn trail_length(difference: &Difference, fit: &fit::Fit, shape: &shape::Shape) -> f64 {
-    if rules::is_trail(difference, fit, shape) {
-        (12.0 * (shape.a * shape.a - shape.b * shape.b)).max(0.0).sqrt()
-    } else {
-        0.0
+impl Measure<'_> {
+    /// Fits trails to the candidates that no point source explains; a mover is one candidate, and what else was
+    /// found along it is part of it.
+    fn join_trails(&self, candidates: &mut Vec<Candidate>, fwhm: f64) {
+        candidates.sort_by(|a, b| b.snr.total_cmp(&a.snr));
+        let in_line = in_company(candidates, 3.0 * fwhm);
+        let trails: Vec<Option<trail::Trail>> = candidates
+            .par_iter()
+            .zip(in_line)
+            .map(|(candidate, in_line)| {
+                let (column, row) = (candidate.x.round().max(0.0) as usize, candidate.y.round().max(0.0) as usize);
+                let place =
+                    self.places.get(&(column / PLACE, row / PLACE)).filter(|_| candidate.may_trail || in_line)?;
+                trail::fit(self.difference, place, column, row)
+            })
+            .collect();
+        let mut movers: Vec<trail::Trail> = Vec::new();
+        let mut kept = Vec::with_capacity(candidates.len());
+        for (mut candidate, trail) in candidates.drain(..).zip(trails) {
+            let part_of = |mover: &trail::Trail| {
+                let (along, across) = mover.along_and_across(candidate.x, candidate.y);
+                candidate.positive == (mover.flux > 0.0)
+                    && along.abs() < 0.5 * mover.length + 2.0 * fwhm
+                    && across.abs() < 1.5 * fwhm
+            };
+            if movers.iter().any(part_of) {
+                continue;
+            }
+            match trail {
+                Some(trail) if rules::is_mover(self.difference, &trail) => {
+                    movers.push(trail);
+                    self.make_mover(&mut candidate, &trail);
+                }
+                Some(trail) if candidate.rejected.is_none() && rules::is_track(self.difference, &trail) => {
+                    candidate.rejected = Some(Rule::CosmicRay);
+                    candidate.cutouts = None;
+                }
+                _ => {}
+            }
+            kept.push(candidate);
+        }
+        *candidates = kept;
     }
+
+    /// Gives a candidate the measurements of the trail that it is.
+    fn make_mover(&self, candidate: &mut Candidate, trail: &trail::Trail) {
+        let [rx, ry] = self.difference.registration.map.value(trail.x, trail.y);
+        (candidate.x, candidate.y) = (trail.x, trail.y);
+        (candidate.ra, candidate.dec) = self.reference.sky(rx, ry);
+        candidate.position_err = trail.position_err;
+        (candidate.flux, candidate.flux_err) = (trail.flux, trail.flux_err);
+        let flux = trail.flux.abs().max(1e-6);
+        candidate.mag = self.zero_point - 2.5 * flux.log10();
+        candidate.mag_err = 1.0857 * trail.flux_err / flux;
+        (candidate.chi, candidate.sharpness) = (trail.chi, trail.sharpness);
+        candidate.trail_px = trail.length;
+        candidate.neighbour = self.neighbours.of(rx, ry);
+        candidate.cutouts = Some(cut_out(self.difference, trail.x, trail.y, trail.flux.signum()));
+        candidate.rejected = None;
+    }
+}
+
+/// Whether each candidate that no rule rejects has another of its sign within `radius`: the parts of a track.
+fn in_company(candidates: &[Candidate], radius: f64) -> Vec<bool> {
+    let mut cells = std::collections::HashMap::<(i64, i64), Vec<usize>>::new();
+    let cell = |c: &Candidate| ((c.x / radius) as i64, (c.y / radius) as i64);
+    for (i, candidate) in candidates.iter().enumerate() {
+        cells.entry(cell(candidate)).or_default().push(i);
+    }
+    let near = |i: usize, j: usize| {
+        let (a, b) = (&candidates[i], &candidates[j]);
+        i != j && a.positive == b.positive && (a.x - b.x).hypot(a.y - b.y) < radius
+    };
+    let has_company = |(i, candidate): (usize, &Candidate)| {
+        let (x, y) = cell(candidate);
+        let around = (x - 1..=x + 1).flat_map(|cx| (y - 1..=y + 1).map(move |cy| (cx, cy)));
+        candidate.rejected.is_none() && around.filter_map(|c| cells.get(&c)).flatten().any(|&j| near(i, j))
+    };
+    candidates.iter().enumerate().map(has_company).collect()
 }
 
 /// Likeness to a point source: 1 at the PSF's own width, falling to either side as the noise of a width

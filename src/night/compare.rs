@@ -8,7 +8,7 @@ use crate::register::stars::find;
 use crate::register::{RegisterError, register};
 use crate::service::clock::Stopwatch;
 use crate::subtract::method::Method;
-use crate::subtract::{Difference, SubtractError, subtract};
+use crate::subtract::{DifferenceImages, SubtractError, subtract};
 use crate::wcs::Wcs;
 
 /// Largest deviation of the polynomial guess from the two frames' world coordinates, reference pixels.
@@ -28,8 +28,8 @@ pub enum CompareError {
 /// What came of a comparison.
 #[derive(Debug)]
 pub struct Compared {
-    /// The difference image.
-    pub difference: Difference,
+    /// The difference image and what belongs to it.
+    pub images: DifferenceImages,
     /// What changed.
     pub detections: Detections,
     /// Seconds of register, subtract, detect.
@@ -57,7 +57,7 @@ pub fn compare(
     let subtracted = watch.seconds();
     let detections = detect(&difference, context, threshold);
     let seconds = [registered, subtracted - registered, watch.seconds() - subtracted];
-    Ok(Compared { difference, detections, seconds })
+    Ok(Compared { images: difference.into_images(), detections, seconds })
 }
 
 /// The map from science to reference pixels by the two frames' world coordinates, where both have them.

@@ -18,7 +18,7 @@ use crate::exposure::{Exposure, FrameKind};
 use crate::fits::{Header, read_image};
 use crate::register::library::{Library, NoReference, Reference};
 use crate::register::stars::{StarList, find};
-use crate::service::events;
+use crate::service::{Stopwatch, events};
 use crate::settings::Settings;
 use crate::subtract::method::Method;
 use crate::wcs::Wcs;
@@ -200,8 +200,10 @@ impl Science {
             Ok(serving) => serving.entry,
             Err(reason) => return Err(self.without_reference(&frame, &reason)),
         };
+        let watch = Stopwatch::start();
         let reference = self.library.load(entry).map_err(|e| e.to_string())?;
         let stars = self.stars_of(&reference);
+        let fetched = watch.seconds();
         let context = ReferenceContext {
             stars: &stars,
             wcs: Some(&reference.wcs),
@@ -212,6 +214,8 @@ impl Science {
         };
         let mut compared =
             compare(frame, &reference.frame, &context, self.threshold, self.method).map_err(|e| e.to_string())?;
+        // A reference that is not in memory yet is read and searched for stars on the way to the registration.
+        compared.seconds[0] += fetched;
         if !reference.zero_point_known {
             let warning = format!(
                 "{}: has no MAGZP, magnitudes are instrumental; write the zero point into its header",

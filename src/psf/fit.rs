@@ -6,11 +6,15 @@
 //! few shape parameters alone. Stars whose own width disagrees with the model's are left out
 //! (galaxies, blends, cosmic rays).
 
+use multiversion::multiversion;
+use multiversion::target::target_cfg_f;
 use nalgebra::{DMatrix, DVector, Matrix4, Vector4};
 use ndarray::Array2;
 use rayon::prelude::*;
 
-use super::moffat::Moffat;
+use super::degree::{self, ShapeForm};
+use super::moffat::{Form, Moffat, rising};
+use super::power::{LANES, Lanes, multiply_add};
 use super::residual::{Residual, StarResidual, interpolate};
 use super::star::refit;
 use super::{Field, PsfModel, stamp_radius};
@@ -95,27 +99,21 @@ impl PsfFit {
     }
 }
 
-/// Degree of the field polynomials that this many stars support. A prototype's cross-validation found
-/// degree 0 best below 12 stars, 1 near 20 and 2 from 30 (errors 0.012, 0.009, 0.0024).
-pub fn degree_for(stars: usize) -> usize {
-    match stars {
-        0..12 => 0,
-        12..30 => 1,
-        _ => 2,
-    }
-}
-
-/// Fits a model to the stamps; `None` where fewer than two stars agree.
+/// Fits a model to the stamps, of the degree that cross-validation chooses; `None` where fewer than two stars
+/// agree.
 pub fn fit(field: Field, stamps: &[StarStamp], fwhm: f64, max_degree: usize) -> Option<PsfFit> {
     let mut state = State::new(field, stamps, fwhm)?;
     state.raise(0);
     state.iterate(20);
     state.drop_odd_widths();
-    let degree = degree_for(state.used()).min(max_degree);
-    if degree > 0 {
-        state.raise(degree);
-        state.iterate(8);
-        state.drop_odd_widths();
+    // The quadratic forms of the stars hold near the present model alone: to a degree of 2 first, then higher.
+    for most in [max_degree.min(2), max_degree] {
+        let degree = degree::choose(&field, &state.forms(), most);
+        if degree > state.degree {
+            state.raise(degree);
+            state.iterate(8);
+            state.drop_odd_widths();
+        }
     }
     state.iterate(8);
     if state.used() < 2 {
@@ -216,6 +214,15 @@ impl<'a> State<'a> {
             .collect()
     }
 
+    /// What each used star says of the shape.
+    fn forms(&self) -> Vec<ShapeForm> {
+        let shares = self.shares(&self.shape, &self.locals);
+        let form = |(share, stamp): (Option<Share>, &StarStamp)| {
+            share.map(|s| ShapeForm { place: stamp.centre, hessian: s.hessian, gradient: s.gradient })
+        };
+        shares.into_iter().zip(self.stamps).filter_map(form).collect()
+    }
+
     fn iterate(&mut self, most: usize) {
         let n = Field::terms(self.degree);
         let size = 3 * n + 1;
@@ -227,12 +234,8 @@ impl<'a> State<'a> {
             for (s, share) in shares.iter().enumerate() {
                 let Some(share) = share else { continue };
                 let stamp = &self.stamps[s];
-                add_share(
-                    share,
-                    &self.field.basis(stamp.centre.0, stamp.centre.1, self.degree),
-                    &mut hessian,
-                    &mut gradient,
-                );
+                let basis = self.field.basis(stamp.centre.0, stamp.centre.1, self.degree);
+                degree::add(&share.hessian, &share.gradient, &basis, &mut hessian, &mut gradient);
             }
             let mut damped = hessian.clone();
             for k in 0..size {
@@ -328,60 +331,95 @@ impl<'a> State<'a> {
     }
 }
 
-fn add_share(share: &Share, basis: &[f64], hessian: &mut DMatrix<f64>, gradient: &mut DVector<f64>) {
-    let n = basis.len();
-    let size = 3 * n + 1;
-    // Index and factor of each global parameter: which of ln α, e1, e2, β it moves, and by how much.
-    let place = |k: usize| if k == size - 1 { (3, 1.0) } else { (k / n, basis[k % n]) };
-    for k in 0..size {
-        let (p, fp) = place(k);
-        gradient[k] += fp * share.gradient[p];
-        for l in 0..size {
-            let (q, fq) = place(l);
-            hessian[(k, l)] += fp * fq * share.hessian[(p, q)];
-        }
-    }
-}
-
 /// Variance of a pixel that holds `model` electrons of a star.
+#[inline(always)]
 pub(super) fn pixel_variance(stamp: &StarStamp, model: f64) -> f64 {
     let source = model.max(0.0);
     stamp.sky_variance + stamp.source_variance * source + (MODEL_ERROR * source).powi(2)
 }
 
-/// Visits the usable pixels: place of the pixel's centre from the star's, and its value.
-fn for_each_pixel(stamp: &StarStamp, x: f64, y: f64, mut visit: impl FnMut(f64, f64, f64)) {
+/// Columns of the design: ln α, e1, e2, β, then flux, x, y, background.
+const COLUMNS: usize = 8;
+
+/// Weighted sums over a star's pixels, side by side.
+struct Sums {
+    chi2: Lanes,
+    gradient: [Lanes; COLUMNS],
+    /// Upper triangle of the normal matrix, row by row.
+    normal: [Lanes; COLUMNS * (COLUMNS + 1) / 2],
+}
+
+/// The sums of a star's usable pixels under a profile.
+#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+fn sums(form: &Form, stamp: &StarStamp, local: &Local) -> Sums {
+    sums_of_lanes::<{ target_cfg_f!(target_feature = "fma") }>(form, stamp, local)
+}
+
+#[inline(always)]
+fn sums_of_lanes<const FMA: bool>(form: &Form, stamp: &StarStamp, local: &Local) -> Sums {
+    let zero = [0.0; LANES];
+    let mut sums = Sums { chi2: zero, gradient: [zero; COLUMNS], normal: [zero; COLUMNS * (COLUMNS + 1) / 2] };
+    let side = stamp.pixels.ncols();
     let half = (stamp.pixels.nrows() / 2) as f64;
-    let (ox, oy) = (stamp.middle.0 as f64 - half - x, stamp.middle.1 as f64 - half - y);
-    for ((iy, ix), value) in stamp.pixels.indexed_iter() {
-        if stamp.good[[iy, ix]] {
-            visit(ox + ix as f64, oy + iy as f64, f64::from(*value));
+    let (ox, oy) = (stamp.middle.0 as f64 - half - local.x, stamp.middle.1 as f64 - half - local.y);
+    let (Some(pixels), Some(good)) = (stamp.pixels.as_slice(), stamp.good.as_slice()) else { return sums };
+    for (iy, (pixels, good)) in pixels.chunks_exact(side).zip(good.chunks_exact(side)).enumerate() {
+        for (chunk, (pixels, good)) in pixels.chunks(LANES).zip(good.chunks(LANES)).enumerate() {
+            let d = form.lane_derivatives::<FMA>(&rising(ox + (chunk * LANES) as f64), oy + iy as f64);
+            let (mut values, mut used) = (zero, zero);
+            for lane in 0..pixels.len() {
+                (values[lane], used[lane]) = (f64::from(pixels[lane]), f64::from(u8::from(good[lane])));
+            }
+            let (mut columns, mut weights, mut differences) = ([zero; COLUMNS], zero, zero);
+            for i in 0..LANES {
+                let model = local.flux * d.value[i];
+                weights[i] = used[i] / pixel_variance(stamp, model);
+                differences[i] = values[i] - model - local.background;
+                sums.chi2[i] += weights[i] * differences[i] * differences[i];
+                columns[4][i] = d.value[i];
+                columns[7][i] = 1.0;
+            }
+            for (column, slope) in [0, 1, 2, 3, 5, 6].into_iter().zip(&d.slopes) {
+                for i in 0..LANES {
+                    columns[column][i] = local.flux * slope[i];
+                }
+            }
+            let mut place = 0;
+            for k in 0..COLUMNS {
+                let mut weighted = columns[k];
+                for i in 0..LANES {
+                    weighted[i] *= weights[i];
+                    sums.gradient[k][i] = multiply_add::<FMA>(weighted[i], differences[i], sums.gradient[k][i]);
+                }
+                for l in k..COLUMNS {
+                    for i in 0..LANES {
+                        let sum = &mut sums.normal[place][i];
+                        *sum = multiply_add::<FMA>(weighted[i], columns[l][i], *sum);
+                    }
+                    place += 1;
+                }
+            }
         }
     }
+    sums
 }
 
 fn share(moffat: &Moffat, stamp: &StarStamp, local: &Local) -> Option<Share> {
-    let (mut ss, mut sl, mut ll) = (Matrix4::<f64>::zeros(), Matrix4::<f64>::zeros(), Matrix4::<f64>::zeros());
-    let (mut gs, mut gl) = (Vector4::<f64>::zeros(), Vector4::<f64>::zeros());
-    let mut chi2 = 0.0;
-    for_each_pixel(stamp, local.x, local.y, |dx, dy, value| {
-        let d = moffat.derivatives(dx, dy);
-        let model = local.flux * d.value;
-        let weight = 1.0 / pixel_variance(stamp, model);
-        let difference = value - model - local.background;
-        chi2 += weight * difference * difference;
-        let js = Vector4::from(d.shape) * local.flux;
-        let jl = Vector4::new(d.value, local.flux * d.centre[0], local.flux * d.centre[1], 1.0);
-        ss += js * js.transpose() * weight;
-        sl += jl * js.transpose() * weight;
-        ll += jl * jl.transpose() * weight;
-        gs += js * (weight * difference);
-        gl += jl * (weight * difference);
-    });
+    let sums = sums(&moffat.form(), stamp, local);
+    let total = |lanes: &Lanes| lanes.iter().sum::<f64>();
+    let normal = |k: usize, l: usize| {
+        let (k, l) = (k.min(l), k.max(l));
+        total(&sums.normal[k * (2 * COLUMNS + 1 - k) / 2 + l - k])
+    };
+    let ss = Matrix4::from_fn(&normal);
+    let sl = Matrix4::from_fn(|k, l| normal(4 + k, l));
+    let ll = Matrix4::from_fn(|k, l| normal(4 + k, 4 + l));
+    let gs = Vector4::from_fn(|k, _| total(&sums.gradient[k]));
+    let gl = Vector4::from_fn(|k, _| total(&sums.gradient[4 + k]));
     let inverse = ll.try_inverse()?;
     let coupling = inverse * sl;
     Some(Share {
-        chi2,
+        chi2: total(&sums.chi2),
         hessian: ss - sl.transpose() * coupling,
         gradient: gs - coupling.transpose() * gl,
         own: inverse * gl,

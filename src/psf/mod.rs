@@ -7,14 +7,19 @@
 //! scenes the flux scatter of bright sources was 1.95 % with a constant PSF or pixels alone, 0.67 % with
 //! degree 1 and 0.55 % with degree 2 and the residual.
 
+pub mod degree;
 pub mod fit;
 pub mod moffat;
+mod power;
 pub mod residual;
 pub mod star;
 
+use multiversion::multiversion;
+use multiversion::target::target_cfg_f;
 use ndarray::Array2;
 
 use moffat::Moffat;
+use power::{LANES, half_cosine};
 use residual::Residual;
 
 /// Field positions scaled to −1…1 and the polynomial terms of them, in the order
@@ -141,6 +146,32 @@ pub fn cosine_taper(radius: f64, from: f64, to: f64) -> f64 {
     }
 }
 
+/// Lets a row of pixels at `x0, x0 + 1, …` from the star's centre, `dy` from it, fall to zero at the radius `end`.
+#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+fn taper_row(row: &mut [f64], x0: f64, dy: f64, end: f64) {
+    taper_row_lanes::<{ target_cfg_f!(target_feature = "fma") }>(row, x0, dy, end);
+}
+
+#[inline(always)]
+fn taper_row_lanes<const FMA: bool>(row: &mut [f64], x0: f64, dy: f64, end: f64) {
+    let begin = 0.8 * end;
+    for (chunk, pixels) in row.chunks_mut(LANES).enumerate() {
+        let x = x0 + (chunk * LANES) as f64;
+        let farthest = x.abs().max((x + LANES as f64).abs());
+        if farthest * farthest + dy * dy <= begin * begin {
+            continue;
+        }
+        let mut t = moffat::rising(x);
+        for t in &mut t {
+            *t = ((*t * *t + dy * dy).sqrt() - begin) / (end - begin);
+        }
+        let taper = half_cosine::<FMA>(&t);
+        for (pixel, taper) in pixels.iter_mut().zip(&taper) {
+            *pixel *= taper;
+        }
+    }
+}
+
 /// The PSF at one place of the field.
 #[derive(Debug, Clone)]
 pub struct LocalPsf {
@@ -158,25 +189,25 @@ impl LocalPsf {
         let side = 2 * half + 1;
         let mut stamp = Array2::zeros((side, side));
         let mut row = vec![0.0; side];
-        let end = self.radius as f64;
-        let begin = 0.8 * end;
-        for iy in 0..side {
+        let mut mover = self.residual.as_ref().map(|residual| residual::Mover::new(residual, half, dx, dy));
+        for (iy, mut out) in stamp.outer_iter_mut().enumerate() {
             let v = iy as f64 - half as f64 - dy;
             self.moffat.fill_row(-(half as f64) - dx, v, &mut row);
-            for (ix, value) in row.iter().enumerate() {
-                let u = ix as f64 - half as f64 - dx;
-                let r2 = u * u + v * v;
-                let mut sum = *value;
-                if let Some(residual) = &self.residual {
-                    sum += residual::interpolate(residual, u, v);
-                }
-                if r2 > begin * begin {
-                    sum *= cosine_taper(r2.sqrt(), begin, end);
-                }
-                stamp[[iy, ix]] = (sum * self.norm) as f32;
+            if let Some(mover) = &mut mover {
+                mover.add_row(iy, &mut row);
+            }
+            taper_row(&mut row, -(half as f64) - dx, v, self.radius as f64);
+            for (out, value) in out.iter_mut().zip(&row) {
+                *out = (value * self.norm) as f32;
             }
         }
         stamp
+    }
+
+    /// A Moffat profile of the same ellipse and β, but of this FWHM, pixels.
+    pub fn narrowed(&self, fwhm: f64) -> Self {
+        let moffat = Moffat { ln_alpha: Moffat::ln_alpha_of(fwhm, self.moffat.beta), ..self.moffat };
+        Self { moffat, residual: None, radius: self.radius, norm: 1.0 }
     }
 
     /// Sum of the squares of the profile: 1 over the effective number of pixels.

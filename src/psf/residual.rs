@@ -166,6 +166,53 @@ pub fn interpolate(image: &Array2<f32>, u: f64, v: f64) -> f64 {
     sum
 }
 
+/// [`interpolate`] for a whole stamp: its pixels lie at whole distances, so that all have the same weights.
+pub(super) struct Mover<'a> {
+    image: &'a Array2<f32>,
+    /// First of the four rows and columns that the stamp's first pixel is made of.
+    first: (isize, isize),
+    weights: ([f64; 4], [f64; 4]),
+    buffer: Vec<f64>,
+}
+
+impl<'a> Mover<'a> {
+    /// For a stamp of half side `half` whose star lies (dx, dy) from its middle pixel.
+    pub(super) fn new(image: &'a Array2<f32>, half: usize, dx: f64, dy: f64) -> Self {
+        let middle = (image.nrows() / 2) as f64;
+        let (x, y) = (middle - half as f64 - dx, middle - half as f64 - dy);
+        let (x0, y0) = (x.floor(), y.floor());
+        Self {
+            image,
+            first: (x0 as isize - 1, y0 as isize - 1),
+            weights: (keys(x - x0), keys(y - y0)),
+            buffer: vec![0.0; image.ncols()],
+        }
+    }
+
+    /// Adds row `iy` of the moved image.
+    pub(super) fn add_row(&mut self, iy: usize, row: &mut [f64]) {
+        let (height, width) = self.image.dim();
+        let top = self.first.1 + iy as isize;
+        if top < 0 || top as usize + 3 >= height {
+            return;
+        }
+        self.buffer.fill(0.0);
+        for (j, weight) in self.weights.1.iter().enumerate() {
+            for (sum, pixel) in self.buffer.iter_mut().zip(self.image.row(top as usize + j)) {
+                *sum += weight * f64::from(*pixel);
+            }
+        }
+        // The stamp's pixel ix is made of the columns from first + ix on.
+        let from = (-self.first.0).max(0) as usize;
+        let start = (self.first.0 + from as isize) as usize;
+        let sums = self.buffer.get(start..).unwrap_or_default().windows(4);
+        let w = self.weights.0;
+        for (pixel, near) in row.iter_mut().skip(from).zip(sums).take(width) {
+            *pixel += w[0] * near[0] + w[1] * near[1] + w[2] * near[2] + w[3] * near[3];
+        }
+    }
+}
+
 /// Weights of the four neighbours at −1, 0, 1, 2 of a point at `t` (Keys 1981, IEEE ASSP 29, 1153).
 fn keys(t: f64) -> [f64; 4] {
     let (t2, t3) = (t * t, t * t * t);

@@ -5,6 +5,7 @@ use super::psf_stars;
 use super::stars::StarList;
 use super::{MatchedStar, RegisterError, triangles, vote};
 use crate::calibrate::CalibratedFrame;
+use crate::psf::degree::MAX_DEGREE;
 use crate::psf::fit::{FittedStar, fit};
 use crate::psf::star::refit;
 use crate::psf::{Field, PsfModel};
@@ -51,7 +52,7 @@ pub(super) fn measure_psf(frame: &CalibratedFrame, list: &StarList, psf_stars: &
     let Some(rough) = fit(field, &first, list.fwhm, 1) else { return guessed(frame, list, wanted) };
     // With a model in hand the neighbours can be taken away.
     let second: Vec<_> = psf_stars::cut(frame, list, psf_stars, Some(&rough.model)).into_iter().flatten().collect();
-    let Some(fitted) = fit(field, &second, list.fwhm, 2) else { return guessed(frame, list, wanted) };
+    let Some(fitted) = fit(field, &second, list.fwhm, MAX_DEGREE) else { return guessed(frame, list, wanted) };
     let stars = measure(frame, list, wanted, &fitted.model);
     Measured { used: fitted.used(), misfit: fitted.misfit(), model: fitted.model, stars }
 }

@@ -11,6 +11,7 @@ pub mod fft;
 pub mod fill;
 pub mod kernel_fit;
 pub mod kernels;
+mod local;
 pub mod mesh;
 pub mod method;
 pub mod score;
@@ -19,9 +20,9 @@ use ndarray::{Array2, Axis};
 use rayon::prelude::*;
 
 use crate::calibrate::CalibratedFrame;
-use crate::image::{Image, Mask, mask};
+use crate::image::{Image, Mask, Overlay, mask};
 use crate::register::Registration;
-use crate::register::resample::{Source, marks, resample};
+use crate::register::resample::{Resampled, Source, marks, resample};
 use crate::register::spline::BSpline;
 use crate::register::stars::typical_noise;
 use crate::units::{Electrons, Electrons2, Ratio};
@@ -33,8 +34,8 @@ use score::{Appraiser, Score};
 
 /// Boxes in which the background of D and the noise of S are measured, pixels.
 const BOX: usize = 96;
-/// Degree of the kernels' polynomials over the field.
-const KERNEL_DEGREE: usize = 2;
+/// Degree of the kernels' weights over the field.
+const KERNEL_DEGREE: usize = 4;
 /// The measured scale of S on empty sky is doubtful outside this range.
 const SCALE_RANGE: std::ops::RangeInclusive<f64> = 0.8..=1.3;
 
@@ -67,8 +68,6 @@ pub enum SubtractError {
 pub struct Difference {
     /// The science frame.
     pub science: CalibratedFrame,
-    /// Science pixels as they were subtracted: unusable ones filled.
-    pub filled: Array2<f32>,
     /// The reference on the science grid and flux scale, electrons.
     pub template: Image<Electrons>,
     /// Its variance.
@@ -101,6 +100,19 @@ pub struct Difference {
     pub warnings: Vec<String>,
 }
 
+/// What of a difference goes into files: a quarter of its memory.
+#[derive(Debug, Clone)]
+pub struct DifferenceImages {
+    /// Cards that say how it was made.
+    pub header: crate::fits::Header,
+    /// D, electrons of the science image.
+    pub difference: Image<Electrons>,
+    /// Scorr; see [`Difference::score`].
+    pub score: Image<Ratio>,
+    /// Mask of science image and reference together.
+    pub mask: Mask,
+}
+
 /// Subtracts the registered reference from the science frame.
 pub fn subtract(
     science: CalibratedFrame,
@@ -109,22 +121,12 @@ pub fn subtract(
     method: Method,
 ) -> Result<Difference, SubtractError> {
     let shape = science.pixels().shape();
-    let (mut filled, clean_reference, filled_stars) = fill_both(&science, reference, &registration);
-    let (mut template, mut template_variance, mut bits) =
-        put_on_grid(&science, reference, &clean_reference, &registration);
-    drop(clean_reference);
-    let covered = bits.iter().filter(|b| **b & mask::NO_DATA == 0).count() as f64 / bits.len().max(1) as f64;
+    let (fill_science, fill_reference, filled_stars) = fill_both(&science, reference, &registration);
+    let OnGrid { mut template, variance: mut template_variance, mask: mut bits, covered } =
+        put_on_grid(&science, reference, &fill_reference, &registration);
     if covered < 0.2 {
         return Err(SubtractError::Coverage { percent: 100.0 * covered });
     }
-    for image in [&mut filled, &mut template] {
-        image.zip_mut_with(&bits, |value, b| {
-            if b & mask::NO_DATA != 0 {
-                *value = 0.0;
-            }
-        });
-    }
-    scale_to_science(&mut template, &mut template_variance, &registration);
 
     let (height, width) = shape;
     let middle = registration.ln_flux_ratio.value(width as f64 / 2.0, height as f64 / 2.0)[0].exp();
@@ -135,7 +137,7 @@ pub fn subtract(
         Chosen::Zogy => None,
         Chosen::KernelFit => {
             let images = kernel_fit::Images {
-                science: &filled,
+                science: &filled_copy(&science, &fill_science, &bits),
                 science_variance: &science.variance().pixels,
                 template: &template,
                 template_variance: &template_variance,
@@ -163,7 +165,13 @@ pub fn subtract(
             kernels_of(&registration, shape, noise)
         }
     };
-    let convolve::ScoreAndDifference { mut score, mut difference } = convolve::convolve(&filled, &template, &kernels);
+    let images = convolve::Images {
+        science: &science.pixels().pixels,
+        overlay: &fill_science,
+        template: &template,
+        mask: &bits,
+    };
+    let convolve::ScoreAndDifference { mut score, mut difference } = convolve::convolve(&images, &kernels);
 
     let (level, _) = mesh::measure(&difference, &bits, BOX);
     level.smoothed(1).subtract_from(&mut difference);
@@ -186,7 +194,7 @@ pub fn subtract(
         ));
     }
     let parts = Score {
-        flux: &score,
+        shape,
         sky_noise: &sky_noise,
         science_variance: &science.variance().pixels,
         template: &template,
@@ -196,11 +204,10 @@ pub fn subtract(
         noise,
     };
     let appraiser = Appraiser::new(&parts);
-    let bright_star_floor = appraiser.bright_star_floor(&star_places(&registration, &bits));
-    let score = appraiser.corrected(bright_star_floor);
+    let bright_star_floor = appraiser.bright_star_floor(&score, &star_places(&registration, &bits));
+    appraiser.correct(&mut score, bright_star_floor);
     Ok(Difference {
         science,
-        filled,
         template: Image::new(template),
         template_variance: Image::new(template_variance),
         mask: bits,
@@ -219,6 +226,18 @@ pub fn subtract(
     })
 }
 
+/// The science pixels with the unusable ones filled, 0 where there is no data.
+fn filled_copy(science: &CalibratedFrame, fill: &Overlay, bits: &Mask) -> Array2<f32> {
+    let mut image = science.pixels().pixels.clone();
+    for (y, mut row) in image.axis_iter_mut(Axis(0)).enumerate() {
+        for (x, value) in fill.row(y) {
+            row[x] = value;
+        }
+    }
+    image.zip_mut_with(bits, |value, b| *value = if b & mask::NO_DATA == 0 { *value } else { 0.0 });
+    image
+}
+
 /// Whole pixels of the matched stars that no mask touches.
 fn star_places(registration: &Registration, bits: &Mask) -> Vec<(usize, usize)> {
     let place = |v: f64| (v.round() >= 0.0).then_some(v.round() as usize);
@@ -230,14 +249,16 @@ fn star_places(registration: &Registration, bits: &Mask) -> Vec<(usize, usize)> 
         .collect()
 }
 
-/// Both images with their unusable pixels filled, and the saturated stars on the science grid.
+/// What fills the unusable pixels of both images, and the saturated stars on the science grid.
 fn fill_both(
     science: &CalibratedFrame,
     reference: &CalibratedFrame,
     registration: &Registration,
-) -> (Array2<f32>, Array2<f32>, Vec<FilledStar>) {
-    let (on_science, on_reference) =
-        (Side::new(science, &registration.psf_science), Side::new(reference, &registration.psf_reference));
+) -> (Overlay, Overlay, Vec<FilledStar>) {
+    let (on_science, on_reference) = rayon::join(
+        || Side::new(science, &registration.psf_science),
+        || Side::new(reference, &registration.psf_reference),
+    );
     let map = &registration.map;
     let ratio = |x: f64, y: f64| registration.ln_flux_ratio.value(x, y)[0].exp();
     let to_reference = |star: &FilledStar| {
@@ -281,7 +302,9 @@ fn fill_both(
         .collect();
     let mut filled_stars: Vec<FilledStar> = agreed_on_science.iter().flatten().copied().collect();
     filled_stars.extend(agreed_on_reference.iter().flatten().filter_map(to_science));
-    (on_science.filled(&agreed_on_science), on_reference.filled(&agreed_on_reference), filled_stars)
+    let (science, reference) =
+        rayon::join(|| on_science.filled(&agreed_on_science), || on_reference.filled(&agreed_on_reference));
+    (science, reference, filled_stars)
 }
 
 fn mixed(own: &FilledStar, other: &FilledStar, weight: f64) -> FilledStar {
@@ -328,52 +351,85 @@ impl<'a> Side<'a> {
         ((found.x - place.x).hypot(found.y - place.y) < 2.0).then_some(found)
     }
 
-    fn filled(&self, stars: &[Option<FilledStar>]) -> Array2<f32> {
-        let mut image = self.frame.pixels().pixels.clone();
-        for (patch, star) in self.patches.iter().zip(stars) {
-            match star {
-                Some(star) => fill::fill_with_star(&mut image, self.psf, patch, star),
-                None => fill::fill_from_surroundings(&mut image, self.frame.mask(), patch),
-            }
-        }
-        image
+    /// What fills the patches.
+    fn filled(&self, stars: &[Option<FilledStar>]) -> Overlay {
+        let pixels = &self.frame.pixels().pixels;
+        let values: Vec<Vec<f32>> = self
+            .patches
+            .par_iter()
+            .zip(stars)
+            .map(|(patch, star)| match star {
+                Some(star) => fill::from_star(self.psf, patch, star),
+                None => fill::from_surroundings(pixels, self.frame.mask(), patch),
+            })
+            .collect();
+        Overlay::new(
+            self.patches.iter().zip(values).flat_map(|(patch, values)| patch.pixels.iter().copied().zip(values)),
+        )
     }
 }
 
-/// The reference on the science grid, its variance, and both masks together.
+/// The reference on the science grid and its flux scale, its variance, and both masks together.
+struct OnGrid {
+    template: Array2<f32>,
+    variance: Array2<f32>,
+    mask: Mask,
+    /// Part of the science image that the reference covers.
+    covered: f64,
+}
+
 fn put_on_grid(
     science: &CalibratedFrame,
     reference: &CalibratedFrame,
-    clean: &Array2<f32>,
+    fill: &Overlay,
     registration: &Registration,
-) -> (Array2<f32>, Array2<f32>, Mask) {
-    let spline = BSpline::new(clean);
+) -> OnGrid {
+    let spline = BSpline::with(&reference.pixels().pixels, fill);
     let marked = marks(reference.mask());
     let source = Source { spline: &spline, variance: &reference.variance().pixels, marks: &marked };
-    let resampled = resample(source, &registration.map, science.pixels().shape());
-    let mut bits = resampled.mask;
-    bits.zip_mut_with(science.mask(), |both, own| *both |= own);
-    (resampled.pixels, resampled.variance, bits)
+    let Resampled { mut pixels, mut variance, mask: mut bits } =
+        resample(source, &registration.map, science.pixels().shape());
+    let rows = pixels.axis_iter_mut(Axis(0)).into_par_iter().zip(variance.axis_iter_mut(Axis(0)));
+    let masks = bits.axis_iter_mut(Axis(0)).into_par_iter().zip(science.mask().axis_iter(Axis(0)));
+    let empty: usize = rows
+        .zip(masks)
+        .enumerate()
+        .map(|(y, ((mut pixels, mut variance), (mut bits, own)))| {
+            let rows = (pixels.as_slice_mut(), variance.as_slice_mut(), bits.as_slice_mut(), own.as_slice());
+            let (Some(pixels), Some(variance), Some(bits), Some(own)) = rows else { return 0 };
+            scale_to_science(registration, y, pixels, variance);
+            let mut empty = 0;
+            for ((pixel, bits), own) in pixels.iter_mut().zip(bits).zip(own) {
+                *bits |= own;
+                let missing = *bits & mask::NO_DATA != 0;
+                *pixel = if missing { 0.0 } else { *pixel };
+                empty += usize::from(missing);
+            }
+            empty
+        })
+        .sum();
+    let covered = 1.0 - empty as f64 / bits.len().max(1) as f64;
+    OnGrid { template: pixels, variance, mask: bits, covered }
 }
 
-fn scale_to_science(template: &mut Array2<f32>, variance: &mut Array2<f32>, registration: &Registration) {
+/// Brings row `y` of the template to the flux of the science image.
+fn scale_to_science(registration: &Registration, y: usize, pixels: &mut [f32], variance: &mut [f32]) {
     let ln_ratio = &registration.ln_flux_ratio;
-    let rows = template.axis_iter_mut(Axis(0)).into_par_iter().zip(variance.axis_iter_mut(Axis(0))).enumerate();
-    rows.for_each(|(y, (mut pixels, mut variance))| {
-        // Smooth over thousands of pixels: exact every STEP columns, linear between.
-        const STEP: usize = 32;
-        let at = |x: usize| ln_ratio.value(x as f64, y as f64)[0].exp() as f32;
-        let (mut factor, mut slope) = (at(0), 0.0);
-        for (x, (pixel, variance)) in pixels.iter_mut().zip(variance.iter_mut()).enumerate() {
-            if x % STEP == 0 && ln_ratio.degree() > 0 {
-                factor = at(x);
-                slope = (at(x + STEP) - factor) / STEP as f32;
-            }
+    // Smooth over thousands of pixels: exact every STEP columns, linear between.
+    const STEP: usize = 32;
+    let at = |x: usize| ln_ratio.value(x as f64, y as f64)[0].exp() as f32;
+    let (mut factor, mut slope) = (at(0), 0.0);
+    for (chunk, (pixels, variance)) in pixels.chunks_mut(STEP).zip(variance.chunks_mut(STEP)).enumerate() {
+        if ln_ratio.degree() > 0 {
+            factor = at(chunk * STEP);
+            slope = (at((chunk + 1) * STEP) - factor) / STEP as f32;
+        }
+        for (i, (pixel, variance)) in pixels.iter_mut().zip(variance).enumerate() {
+            let factor = factor + slope * i as f32;
             *pixel *= factor;
             *variance *= factor * factor;
-            factor += slope;
         }
-    });
+    }
 }
 
 fn kernels_of(registration: &Registration, (height, width): (usize, usize), noise: (f64, f64)) -> KernelField {
@@ -403,6 +459,12 @@ fn expected_noise(kernels: &KernelField, (height, width): (usize, usize), noise:
 }
 
 impl Difference {
+    /// Lets everything go that measurements alone need.
+    pub fn into_images(self) -> DifferenceImages {
+        let header = self.header();
+        DifferenceImages { header, difference: self.difference, score: self.score, mask: self.mask }
+    }
+
     /// Cards that say how the difference was made, behind those of the science frame.
     pub fn header(&self) -> crate::fits::Header {
         let mut header = self.science.header().clone();
@@ -412,7 +474,8 @@ impl Difference {
         header
             .set("BUNIT", "electron", "flux of the science image")
             .set("DIFFMETH", self.method.name(), self.method.source())
-            .set("NJKDEG", self.kernels.degree() as i64, "degree of the kernels over the field")
+            .set("NJKDEG", self.kernels.degree() as i64, "degree of the kernels' weights over the field")
+            .set("NJKTERMS", self.kernels.terms().len() as i64, "terms of the kernels over the field")
             .set("NJPSFN", science as i64, "stars of the science PSF")
             .set("NJPSFR", reference as i64, "stars of the reference PSF")
             .set("NJMISN", self.registration.psf_misfit.0, "misfit of the science PSF, fraction of a star")

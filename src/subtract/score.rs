@@ -23,8 +23,8 @@ const REACH: usize = 12;
 
 /// What Scorr is made from.
 pub struct Score<'a> {
-    /// S, electrons; not yet divided.
-    pub flux: &'a Array2<f32>,
+    /// Rows and columns of the image.
+    pub shape: (usize, usize),
     /// Robust standard deviation of S on empty sky.
     pub sky_noise: &'a Mesh,
     /// Variance of the science image, electrons².
@@ -70,7 +70,7 @@ pub struct Appraiser<'a> {
 impl<'a> Appraiser<'a> {
     /// Works out the kernels on a grid of cells.
     pub fn new(score: &'a Score<'a>) -> Self {
-        let (height, width) = score.flux.dim();
+        let (height, width) = score.shape;
         let (rows, columns) = (height.div_ceil(CELL), width.div_ceil(CELL));
         let cells = (0..rows * columns)
             .into_par_iter()
@@ -93,7 +93,7 @@ impl<'a> Appraiser<'a> {
             + n * cell.rests.0
             + r * cell.rests.1;
         let share = |x: usize, y: usize| sum_around(self.score.template, &cell.reference, x, y);
-        let (height, width) = self.score.flux.dim();
+        let (height, width) = self.score.shape;
         let slope_x = 0.5 * (share((x + 1).min(width - 1), y) - share(x.saturating_sub(1), y));
         let slope_y = 0.5 * (share(x, (y + 1).min(height - 1)) - share(x, y.saturating_sub(1)));
         let sky = f64::from(self.score.sky_noise.at(x, y)).powi(2);
@@ -104,11 +104,10 @@ impl<'a> Appraiser<'a> {
         Terms { noise: (scale * (photon + registration)).sqrt(), reference_share: share(x, y) }
     }
 
-    /// Scorr of the whole image with the bright-star floor `epsilon`.
-    pub fn corrected(&self, epsilon: f64) -> Array2<f32> {
-        let mut corrected = self.score.flux.clone();
-        let width = corrected.ncols();
-        corrected.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each_init(
+    /// Makes Scorr of S, with the bright-star floor `epsilon`.
+    pub fn correct(&self, flux: &mut Array2<f32>, epsilon: f64) {
+        let width = flux.ncols();
+        flux.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each_init(
             || vec![0.0; width],
             |noise, (y, mut row)| {
                 self.score.sky_noise.fill_row(y, noise);
@@ -124,19 +123,18 @@ impl<'a> Appraiser<'a> {
                 }
             },
         );
-        corrected
     }
 
-    /// The floor ε with which constant bright stars scatter by 1, from the places of bright stars.
+    /// The floor ε with which constant bright stars scatter by 1, from S at the places of bright stars.
     ///
     /// Many bright stars of a field may vary: S at a star is drawn from N(0, noise² + ε² A²) where it is constant
     /// and from a much wider distribution where it is not; ε and the share of constant stars are those of
     /// the largest likelihood. (A quantile of |S| over noise took every second star's variation for an error.)
     /// With fewer than 15 stars the floor is 0.01.
-    pub fn bright_star_floor(&self, places: &[(usize, usize)]) -> f64 {
+    pub fn bright_star_floor(&self, flux: &Array2<f32>, places: &[(usize, usize)]) -> f64 {
         const FEW: usize = 15;
         let stars: Vec<(f64, Terms)> =
-            places.par_iter().map(|&(x, y)| (f64::from(self.score.flux[[y, x]]), self.terms(x, y))).collect();
+            places.par_iter().map(|&(x, y)| (f64::from(flux[[y, x]]), self.terms(x, y))).collect();
         let bright: Vec<&(f64, Terms)> = stars.iter().filter(|(_, t)| t.reference_share > 100.0 * t.noise).collect();
         if bright.len() < FEW {
             return 0.01;

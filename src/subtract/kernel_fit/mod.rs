@@ -32,7 +32,7 @@ use solve::{Shape, Solution};
 use stamps::Pair;
 
 /// Degree of the kernels of S and D over the field.
-const KERNEL_DEGREE: usize = 2;
+const KERNEL_DEGREE: usize = 3;
 /// The mask grows by the radius within which this share of the squared kernel lies.
 const GROWTH_SHARE: f64 = 0.8;
 
@@ -224,8 +224,8 @@ impl Fitted {
     /// Spreads the mask of the image that is convolved as far as the kernel spreads its pixels.
     pub fn grow_mask(&self, bits: &mut Mask) {
         let own = match self.summary.convolved {
-            Convolved::Reference => mask::REFERENCE | mask::NO_DATA,
-            Convolved::Science => mask::UNUSABLE,
+            Convolved::Reference => mask::REFERENCE,
+            Convolved::Science => mask::UNUSABLE & !mask::NO_DATA,
         };
         let (height, width) = bits.dim();
         let marked: Vec<(usize, usize, u16)> =
