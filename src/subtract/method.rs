@@ -60,7 +60,21 @@ pub struct Choice {
 
 /// The rule: the fitted kernel takes over where fewer than [`LEAST_PSF_STARS`] stars made the PSF of either frame,
 /// where either PSF leaves more than [`WORST_MISFIT`] of its own stars, and where fewer than [`LEAST_RATIO_STARS`]
-/// stars agree on the flux ratio.
+/// stars agree on the flux ratio. Without a PSF or a flux ratio there is nothing else; otherwise a fit that predicts
+/// stamps badly ([`WORST_UNSEEN`](super::kernel_fit::WORST_UNSEEN)) gives way to the proper subtraction again.
+///
+/// False alerts and flux bias of the proper subtraction and of the fitted kernel on scenes of 1536×1536:
+///
+/// | scene | misfit | proper | fitted |
+/// | --- | --- | --- | --- |
+/// | every star double (a jump of the telescope) | 8.6 % | 429, +66 % | 15, +0.1 % |
+/// | 20 stars among galaxies that pass for stars | 22 % | 2, −0.2 % | 2, +0.1 % |
+/// | width that varies by 12 % with a period of 700 px | 5.0 % | 8, −0.3 % | 10, −0.4 % |
+/// | 15 % broader in one half than in the other | 2.7 % | 2, +0.8 % | 6, +0.6 % |
+/// | 15,000 stars | 0.3 % | 1, 0.0 % | 11, 0.0 % |
+///
+/// On the five DECam pairs (5 to 9 PSF stars) the brightening has S/N 9.3–11.3 and 9.7–12.6, with 0–1 and 0–2 other
+/// candidates: few stars that fit are enough.
 pub fn choose(method: Method, registration: &Registration) -> Choice {
     let stars = registration.psf_stars.0.min(registration.psf_stars.1);
     let misfit = registration.psf_misfit.0.max(registration.psf_misfit.1);
@@ -102,8 +116,8 @@ impl Choice {
         if self.chosen == Chosen::KernelFit {
             self.chosen = Chosen::Zogy;
             self.warning = Some(format!(
-                "the point-spread function rests on {stars} stars and no kernel could be fitted in its place; \
-                 look at the difference image"
+                "neither the point-spread functions ({stars} stars at least) nor a fitted kernel describe the stars of \
+                 both images; look at the difference image before trusting its alerts"
             ));
         }
         Ok(())

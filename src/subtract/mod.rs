@@ -143,7 +143,8 @@ pub fn subtract(
                 template_variance: &template_variance,
                 bits: &bits,
             };
-            kernel_fit::fit(&images, &registration, noise)
+            let trusted = |f: &kernel_fit::Fitted| f.summary.unseen_chi2 <= kernel_fit::WORST_UNSEEN;
+            kernel_fit::fit(&images, &registration, noise).filter(|f| method == Method::KernelFit || trusted(f))
         }
     };
     let summary = fitted.as_ref().map(|f| f.summary);
