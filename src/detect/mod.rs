@@ -176,6 +176,8 @@ pub struct Candidate {
 /// What held for the whole exposure.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conditions {
+    /// How the difference was made: "zogy" or "kernel-fit".
+    pub method: &'static str,
     /// Magnitude of one electron a exposure: `mag = zero_point − 2.5 log10(flux)`.
     pub zero_point: f64,
     /// Its uncertainty (standard error), magnitudes.
@@ -274,6 +276,7 @@ pub fn detect(difference: &Difference, reference: &ReferenceContext<'_>, thresho
     };
     let (right, top) = (width as f64 - 1.0, height as f64 - 1.0);
     let conditions = Conditions {
+        method: difference.method.name(),
         zero_point,
         zero_point_err,
         zero_point_rms,

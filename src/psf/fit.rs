@@ -66,6 +66,9 @@ pub struct FittedStar {
     pub chi2: f64,
     /// Relative excess of its own width over the model's.
     pub width_excess: f64,
+    /// Square of what the model leaves beyond the noise within 1.5 FWHM, over the square of the model, and the
+    /// error of this by noise. Around 0 for a perfect model.
+    pub misfit: (f64, f64),
     /// Whether it was one of the stars that made the model.
     pub used: bool,
 }
@@ -83,6 +86,23 @@ impl PsfFit {
     /// Number of stars that made the model.
     pub fn used(&self) -> usize {
         self.stars.iter().filter(|s| s.used).count()
+    }
+
+    /// What the model leaves of its own bright stars beyond the noise, rms as a fraction of the star: at least
+    /// this, within two standard errors.
+    pub fn misfit(&self) -> f64 {
+        const BRIGHTEST: usize = 40;
+        let mut stars: Vec<(f64, f64)> =
+            self.stars.iter().filter(|s| s.used && s.misfit.0.is_finite()).map(|s| s.misfit).collect();
+        stars.sort_by(|a, b| a.1.total_cmp(&b.1));
+        stars.truncate(BRIGHTEST);
+        let count = stars.len();
+        if count == 0 {
+            return 0.0;
+        }
+        let error = (stars.iter().map(|s| s.1 * s.1).sum::<f64>()).sqrt() / count as f64;
+        stars.sort_by(|a, b| a.0.total_cmp(&b.0));
+        (stars[count / 2].0 - 2.0 * error).max(0.0).sqrt()
     }
 }
 

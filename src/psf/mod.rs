@@ -106,6 +106,19 @@ impl PsfModel {
         (basis.transpose() * covariance * &basis)[0]
     }
 
+    /// The model with the shape that `stamps` (x, y, a star of unit sum on the middle pixel, odd side) have at
+    /// their places, as a polynomial of the field position; `None` where they do not determine it.
+    pub fn reshaped(&self, stamps: &[(f64, f64, Array2<f32>)]) -> Option<Self> {
+        let residuals: Vec<_> = stamps
+            .iter()
+            .map(|(x, y, stamp)| {
+                let bare = LocalPsf { moffat: self.moffat_at(*x, *y), residual: None, radius: self.radius, norm: 1.0 };
+                (*x, *y, stamp - &bare.stamp(0.0, 0.0, stamp.nrows() / 2))
+            })
+            .collect();
+        Some(Self { residual: Some(Residual::through(&self.field, &residuals)?), ..self.clone() })
+    }
+
     /// Radius beyond which a rendered star is zero, pixels.
     pub fn radius(&self) -> usize {
         self.radius

@@ -64,6 +64,22 @@ impl Residual {
         sum
     }
 
+    /// The polynomial of degree 2 (less where the places are few) through images at places of the field.
+    pub(super) fn through(field: &Field, images: &[(f64, f64, Array2<f32>)]) -> Option<Self> {
+        let dim = images.first()?.2.dim();
+        let degree = (0..=2).rev().find(|&d| images.len() >= Field::terms(d))?;
+        let rows: Vec<Vec<f64>> = images.iter().map(|(x, y, _)| field.basis(*x, *y, degree)).collect();
+        let design = DMatrix::from_fn(images.len(), Field::terms(degree), |s, k| rows[s][k]);
+        let solver = (design.transpose() * &design).cholesky()?.solve(&design.transpose());
+        let mut planes = vec![Array2::zeros(dim); Field::terms(degree)];
+        for (k, plane) in planes.iter_mut().enumerate() {
+            for (s, (_, _, image)) in images.iter().enumerate() {
+                plane.scaled_add(solver[(k, s)] as f32, image);
+            }
+        }
+        Some(Self { degree, planes })
+    }
+
     /// Fits the residuals, degree by leave-one-out error; `None` where no residual predicts better.
     /// `core` is the radius (pixels) over which the error counts.
     pub fn fit(field: &Field, stars: &[StarResidual], max_degree: usize, core: f64) -> Option<Self> {
