@@ -29,7 +29,7 @@ def table(path):
 
 def check(name, value, low, high):
     good = low <= value <= high
-    print(f"  {'ok ' if good else 'BAD'} {name}: {value:.5f} (wanted {low} to {high})")
+    print(f"  {'ok ' if good else 'BAD'} {name}: {value:.5f} (wanted {low:.4g} to {high:.4g})")
     return good
 
 
@@ -138,12 +138,17 @@ def pulls(folder):
         x, y = x - 1, y - 1
         if min(x, y, science.shape[1] - x, science.shape[0] - y) < 50:
             continue
-        # Kernels at the whole pixel nearest to the change, with the sub-pixel rest as a phase.
         kn, kr = scene.ideal.flux_weights(x, y)
+        # The science frame is taken as it is: its weights move by the fraction of a pixel.
+        i, j = int(round(x)), int(round(y))
+        wave = -2j * np.pi * np.fft.fftfreq(len(side))
+        kn = np.fft.ifft2(np.fft.fft2(kn) * np.exp(wave[None, :] * (x - i)) * np.exp(wave[:, None] * (y - j))).real
+        # At FWHM 2 px the moved weights miss 0.1 to 0.2 % of a source: aliasing.
+        gain = np.sum(kn * scene.psf.at(x, y).pixels((i + side - x)[None, :], (j + side - y)[:, None]))
+        n = science[j + side[0]:j + side[-1] + 1, i + side[0]:i + side[-1] + 1]
         rows, columns = np.meshgrid(y + side, x + side, indexing="ij")
-        n = at(science, columns, rows)
         r = at(reference, *scene.geometry.to_reference(columns, rows))
-        net = np.sum(kn * (n - np.median(n))) - np.sum(kr * (r - np.median(r)))
+        net = (np.sum(kn * (n - np.median(n))) - np.sum(kr * (r - np.median(r)))) / gain
         out.append((net - flux, error, flux, float(truth["snr"][k]), float(truth["base_flux"][k])))
     d, e, f, s, base = np.array(out).T
     pull = d / e
@@ -151,8 +156,10 @@ def pulls(folder):
     good = []
     for name, inside in (("S/N 3-7", s < 7), ("7-20", (s >= 7) & (s < 20)), ("20-100", (s >= 20) & (s < 100))):
         p = pull[inside]
-        good.append(check(f"pull, robust sigma, {name} ({inside.sum()})", 1.4826 * np.median(abs(p - np.median(p))), 0.85, 1.15))
-        good.append(check(f"pull, mean along the sign, {name}", np.median(p * np.sign(f[inside])), -0.3, 0.3))
+        slack = max(0.12, 3.5 * 1.17 / np.sqrt(2 * p.size))  # of a robust deviation of so many
+        good.append(check(f"pull, robust sigma, {name} ({p.size})", 1.4826 * np.median(abs(p - np.median(p))), 1 - slack, 1 + slack))
+        slack = max(0.15, 3.5 * 1.25 / np.sqrt(p.size))
+        good.append(check(f"pull, median along the sign, {name}", np.median(p * np.sign(f[inside])), -slack, slack))
     bright = s >= 50
     good.append(check(f"flux at S/N >= 50 / true ({bright.sum()})", 1 + np.median(d[bright] / f[bright]), 0.997, 1.003))
     return all(good)
