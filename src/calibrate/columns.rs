@@ -112,7 +112,7 @@ mod tests {
             image[[y, 120]] += 300.0;
             image[[y, 121]] += 300.0;
         }
-        for y in (0..1000).step_by(20) {
+        for y in (0..1000).step_by(100) {
             for (dy, dx) in (0..5).flat_map(|dy| (0..5).map(move |dx| (dy, dx))) {
                 image[[(y + dy).min(999), 160 + dx]] +=
                     500.0 / (1.0 + ((dy as f32 - 2.0).powi(2) + (dx as f32 - 2.0).powi(2)));

@@ -8,6 +8,7 @@ pub mod context;
 mod cutout;
 pub mod fit;
 pub mod peaks;
+mod place;
 pub mod rules;
 pub mod shape;
 mod tracks;
@@ -322,18 +323,18 @@ fn remove_twins(candidates: &mut Vec<Candidate>, fwhm: f64) {
 }
 
 /// The PSF of D at the places where there are peaks.
-fn places(difference: &Difference, peaks: &[Peak]) -> std::collections::HashMap<(usize, usize), fit::Place> {
+fn places(difference: &Difference, peaks: &[Peak]) -> std::collections::HashMap<(usize, usize), place::Place> {
     let wanted: std::collections::HashSet<(usize, usize)> =
         peaks.iter().map(|p| (p.column / PLACE, p.row / PLACE)).collect();
     let middle = |cell: usize| (cell * PLACE + PLACE / 2) as f64;
-    wanted.into_par_iter().map(|(c, r)| ((c, r), fit::Place::new(difference, middle(c), middle(r)))).collect()
+    wanted.into_par_iter().map(|(c, r)| ((c, r), place::Place::new(difference, middle(c), middle(r)))).collect()
 }
 
 /// What the measurement of each candidate needs.
 struct Measure<'a> {
     difference: &'a Difference,
     neighbours: Neighbours<'a>,
-    places: std::collections::HashMap<(usize, usize), fit::Place>,
+    places: std::collections::HashMap<(usize, usize), place::Place>,
     zero_point: f64,
     threshold: f64,
     reference: &'a ReferenceContext<'a>,

@@ -7,7 +7,8 @@
 
 use nalgebra::{Matrix5, Vector5};
 
-use super::fit::{Place, sharpness_of};
+use super::fit::sharpness_of;
+use super::place::Place;
 use crate::image::mask;
 use crate::psf::residual::interpolate;
 use crate::subtract::Difference;

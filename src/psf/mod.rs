@@ -10,6 +10,7 @@
 pub mod degree;
 pub mod fit;
 pub mod moffat;
+mod normal;
 mod power;
 pub mod residual;
 pub mod star;

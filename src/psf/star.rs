@@ -3,7 +3,8 @@
 use nalgebra::{Matrix4, Vector4};
 use rayon::prelude::*;
 
-use super::fit::{FittedStar, StarStamp, background_weight, pixel_variance};
+use super::fit::{FittedStar, StarStamp};
+use super::normal::{background_weight, pixel_variance};
 use super::{LocalPsf, PsfModel};
 
 /// Gauss-Newton steps; the centroids that they start from are good to a tenth of a pixel.

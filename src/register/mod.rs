@@ -6,6 +6,7 @@
 //! synthetic scenes its true error was 0.0005 px.
 
 mod align;
+mod brightness;
 pub mod coadd;
 pub mod library;
 pub mod polynomial;
@@ -46,6 +47,11 @@ pub struct MatchedStar {
     pub reference_flux_err: f64,
 }
 
+/// Fewer stars than this do not tell a cloud from variable stars.
+const LEAST_TO_JUDGE: usize = 20;
+/// Part of the reference's stars that keep their brightness, at least.
+const LEAST_AGREEMENT: f64 = 0.5;
+
 /// Why an exposure cannot be subtracted. Each message says what the operator looks at next.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum RegisterError {
@@ -78,6 +84,16 @@ pub enum RegisterError {
     Residual {
         /// Residual, pixels a axis.
         rms_px: f64,
+    },
+    /// Stars of the reference are missing, or of another brightness.
+    #[error(
+        "only {kept} of {of} stars of the reference keep their brightness; look for clouds, a half-closed dome or a reference of another filter"
+    )]
+    Brightness {
+        /// Stars that are there as they should be.
+        kept: usize,
+        /// Stars that should be there.
+        of: usize,
     },
     /// A PSF narrower than the pixels allow to be subtracted.
     #[error(
@@ -177,6 +193,10 @@ pub fn register(
         .collect();
     let fitted = align::fit_map(shape, &matched)?;
     let ratio = align::flux_ratio(shape, &matched).unwrap_or_else(|| align::median_ratio(shape, &matched));
+    let (kept, of) = brightness::kept(science_stars, reference_stars, &pairs, &fitted.map, science.mask());
+    if of >= LEAST_TO_JUDGE && (kept as f64) < LEAST_AGREEMENT * of as f64 {
+        return Err(RegisterError::Brightness { kept, of });
+    }
     let mut warnings = Vec::new();
     if fitted.shift_and_rotation_only {
         warnings.push(format!(

@@ -61,10 +61,6 @@ pub fn convolve(images: &Images<'_>, kernels: &KernelField) -> ScoreAndDifferenc
     let (height, width) = images.science.dim();
     let margin = kernels.radii().difference;
     let whole = (height.max(width) + 2 * margin).next_multiple_of(64);
-    let whole = std::env::var("NJ_SIDE").ok().and_then(|v| v.parse().ok()).unwrap_or(whole);
-    if std::env::var("NJ_SIDE").is_ok() {
-        return convolve_in_blocks(images, kernels, whole);
-    }
     convolve_in_blocks(images, kernels, whole.min(SIDE.max((4 * margin).next_multiple_of(64))))
 }
 
@@ -177,9 +173,6 @@ impl<'a> Work<'a> {
         let local =
             Local::fit(score.origin, (width, height), &self.sizes, TOLERANCE, |x, y| self.kernels.weights(x, y));
         buffers.grow(&self.transform, local.degree());
-        if std::env::var("NJ_DEBUG").is_ok() {
-            eprintln!("block {:?} degree {} terms {}", score.origin, local.degree(), self.products.len());
-        }
         let rows = self.load(score.origin, &mut buffers.powers[0]);
         let Buffers { spectrum, powers, strips, opposite, product, scratch } = buffers;
         self.transform.forward(&mut powers[0], rows, spectrum, scratch);
