@@ -58,6 +58,7 @@ fn sums(form: &Form, stamp: &StarStamp, local: &Local) -> Sums {
 }
 
 #[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "the compiler makes vector instructions of loops over lanes")]
 fn sums_of_lanes<const FMA: bool>(form: &Form, stamp: &StarStamp, local: &Local) -> Sums {
     let zero = [0.0; LANES];
     let mut sums = Sums { chi2: zero, gradient: [zero; COLUMNS], normal: [zero; COLUMNS * (COLUMNS + 1) / 2] };

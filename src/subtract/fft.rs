@@ -5,6 +5,7 @@
 //! strip itself stays in the first- or second-level cache. The spectrum is kept transposed, column after
 //! column. Rows of a block lie [`PADDING`] numbers further apart than they are long: with a power of two as
 //! distance a column would lie in one set of the cache.
+#![allow(clippy::needless_range_loop, reason = "the compiler makes vector instructions of loops over lanes")]
 
 use std::sync::Arc;
 

@@ -283,6 +283,7 @@ fn scalar_products(kernels: &[Kernels]) -> DMatrix<f64> {
     DMatrix::from_fn(kernels.len(), kernels.len(), |a, b| rows[a.max(b)][a.min(b)])
 }
 
+#[allow(clippy::needless_range_loop, reason = "the compiler makes vector instructions of loops over lanes")]
 #[multiversion::multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
 fn scalar_product(a: &[f32], b: &[f32]) -> f64 {
     const LANES: usize = 8;

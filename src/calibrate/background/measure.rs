@@ -1,4 +1,5 @@
 //! Level and noise of the boxes of the mesh.
+#![allow(clippy::needless_range_loop, reason = "the compiler makes vector instructions of loops over lanes")]
 
 use multiversion::multiversion;
 use ndarray::{Array2, ArrayView2};
