@@ -2,13 +2,14 @@
 """`make quality`: makes the held-out scenes, runs Nightjar and its peers, prints the tables, writes the page.
 
     report.py --nightjar PROGRAM --folder FOLDER [--data FOLDER] [--page FILE --pictures FOLDER]
-              [--kept-peers] [--quick]
+              [--kept] [--quick]
 
 --quick: one scene of 1024 x 1024 of a kind, no peers, no real frames, no page.
 What fails a bar is shown as it is; the exit code is 0 whenever all figures could be had.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import pathlib
@@ -32,9 +33,21 @@ VARIANT_BARS = {
 }
 
 
+def kept(out, made_by, run):
+    """What a run came to: from its folder where program and scene are still the same, else by running it."""
+    out.mkdir(parents=True, exist_ok=True)
+    stamp = out / ".came.json"
+    if stamp.exists():
+        before = json.loads(stamp.read_text())
+        if before["made by"] == made_by:
+            return before["came"]
+    came = run()
+    stamp.write_text(json.dumps({"made by": made_by, "came": came}))
+    return came
+
+
 def difference(nightjar, scene, out, threshold=None, swapped=False):
     """Runs `nightjar difference`; its seconds, or the sentence with which it refused."""
-    out.mkdir(parents=True, exist_ok=True)
     frames = [scene / "science.fits", scene / "reference.fits"]
     words = [nightjar, "difference", *(reversed(frames) if swapped else frames), "--out", out]
     if threshold:
@@ -115,6 +128,11 @@ class Report:
 
     def __init__(self, options):
         self.o, self.lines, self.figures = options, [], {}
+        self.program = hashlib.sha256(options.nightjar.read_bytes()).hexdigest()
+
+    def made_by(self, scene, how=""):
+        """What a run depends on."""
+        return f"{self.program} {(scene / 'scene.json').stat().st_mtime} {how}"
 
     def say(self, *lines):
         """Prints, and keeps for the page."""
@@ -125,7 +143,7 @@ class Report:
     def pair(self, name, scene, **how):
         """One run, scored: pairs, or the sentence with which it was refused."""
         out = self.o.folder / "runs" / name
-        came = difference(self.o.nightjar, scene, out, **{k: v for k, v in how.items() if k in ("threshold", "swapped")})
+        came = kept(out, self.made_by(scene, str(how)), lambda: difference(self.o.nightjar, scene, out, **how))
         if "refused" in came:
             return came["refused"], came
         return score.load(scene, out, swapped=how.get("swapped", False)), came
@@ -226,7 +244,7 @@ class Report:
     def raw(self, scene):
         """Raw exposures through the whole pipeline."""
         out = self.o.folder / "runs" / "raw"
-        came = simulate(self.o.nightjar, scene, out)
+        came = kept(out, self.made_by(scene), lambda: simulate(self.o.nightjar, scene, out))
         self.say("### From raw frames", "")
         if came:
             self.say(came["refused"], "")
@@ -239,12 +257,12 @@ class Report:
         """The same frames through other programs; completeness and false alerts as thresholds run."""
         runs, seconds = {}, {}
         out = self.o.folder / "runs" / "peers"
-        came = difference(self.o.nightjar, scene, out / "nightjar", threshold=4.0)
+        came = kept(out / "nightjar", self.made_by(scene), lambda: difference(self.o.nightjar, scene, out / "nightjar", threshold=4.0))
         if "refused" not in came:
             runs["nightjar"], seconds["nightjar"] = out / "nightjar", came["cpu"]
         for method in METHODS:
             stamp, want = out / method / ".made-by", held_out.made_by((HERE / "peers.py").read_text()) + (scene / ".made-by").read_text()
-            if self.o.kept_peers:
+            if self.o.kept:
                 if not (out / method / "seconds.json").exists():
                     continue
             elif not stamp.exists() or stamp.read_text() != want:
@@ -308,7 +326,7 @@ def main():
     p.add_argument("--data", type=pathlib.Path, help="real frames")
     p.add_argument("--page", type=pathlib.Path, help="the tables go between its marks")
     p.add_argument("--pictures", type=pathlib.Path)
-    p.add_argument("--kept-peers", action="store_true", help="take the peers' runs that are there, and run none")
+    p.add_argument("--kept", action="store_true", help="take the scenes and the peers' runs that are there, and make none")
     p.add_argument("--quick", action="store_true")
     o = p.parse_args()
     for name in ("nightjar", "folder", "data", "page", "pictures"):
@@ -323,14 +341,23 @@ def main():
         report.variants({k: v for k, v in made.items() if k in ("quick-two-moffat", "quick-coma")}, held_out.QUICK)
         report.null(made["quick-null"])
         return
-    standard = held_out.make(scenes, held_out.STANDARD)
+
+    def made(group):
+        """Folders of the scenes of a group."""
+        if not o.kept:
+            return held_out.make(scenes, group)
+        return {name: scenes / name for name in group if (scenes / name / "scene.json").exists()}
+
+    standard = made(held_out.STANDARD)
     pooled = report.standard(standard)
     report.evenness(standard, pooled)
-    report.variants(held_out.make(scenes, held_out.VARIANTS), held_out.VARIANTS)
-    report.null(held_out.make(scenes, held_out.NULL)["null"])
+    report.variants(made(held_out.VARIANTS), held_out.VARIANTS)
+    for scene in made(held_out.NULL).values():
+        report.null(scene)
     report.swapped(standard["h1"], [p for p in pooled if p.name == "h1"])
-    report.raw(held_out.make(scenes, held_out.RAW)["raw"])
-    by_peer, curves = report.peers(held_out.make(scenes, held_out.PEERS)["peers"])
+    for scene in made(held_out.RAW).values():
+        report.raw(scene)
+    by_peer, curves = report.peers(made(held_out.PEERS)["peers"])
     report.real()
     if o.pictures:
         import plots
