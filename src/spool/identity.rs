@@ -38,6 +38,7 @@ impl TryFrom<String> for Epoch {
 
 /// What `spool.json` holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Identity {
     /// Format of the folder.
     pub format: u16,

@@ -26,6 +26,8 @@ const TIDY_EVERY: Duration = Duration::from_secs(5);
 const CERTIFICATES_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// Records that are refused before any goes through: then the topic may be at fault.
 const SUSPICIOUS: usize = 3;
+/// So many suspects are looked at before the topic is blamed once more, at most.
+const MOST_SUSPECTS: usize = 4096;
 /// Bytes of a transaction while looking for a refused record.
 const SEARCH: u64 = 4_000_000;
 
@@ -40,6 +42,7 @@ pub struct Courier {
     pause_s: f64,
     pace: Pace,
     refusals: Refusals,
+    suspicious: usize,
     singly: bool,
     reported: RefCell<BTreeSet<String>>,
     certificates: Option<Stopwatch>,
@@ -68,6 +71,7 @@ impl Courier {
             pause_s: 0.0,
             pace,
             refusals: Refusals::new(buried),
+            suspicious: SUSPICIOUS,
             singly: false,
             reported: RefCell::default(),
             certificates: None,
@@ -190,9 +194,7 @@ impl Courier {
         self.pace.learn(carried.bytes, carried.seconds);
         self.note(&carried);
         self.well();
-        for (at, code) in carried.buried {
-            self.tell_of_the_dead(at, code);
-        }
+        self.suspicious = SUSPICIOUS;
         let (spool, order) = (&self.spool, self.parameters.order);
         self.refusals.forget(|sequence| spool.next_waiting(order, &|s| s != sequence).is_none());
         let searched = session.singly();
@@ -261,33 +263,37 @@ impl Courier {
                 self.pause(Class::Other.longest_pause_s());
             }
             Trouble::Refused { at, code, others } => self.refused(at, code, others),
-            Trouble::AllRefused(code) => {
-                self.refusals.acquit();
-                self.blame_the_topic(code);
-            }
+            Trouble::AllRefused(code) => self.blame_the_topic(code),
+            Trouble::OthersPass => self.refusals.accuse(),
         }
     }
 
-    /// A record is refused. First it must be found with certainty; then it is left out, and what
-    /// goes through without it sends it to `dead/`.
+    /// A record is refused. First it must be found with certainty; then others must go through, or it
+    /// is not the record's fault.
     fn refused(&mut self, at: Aside, code: RDKafkaErrorCode, others: u64) {
-        let certain = self.singly || others == u64::MAX;
+        // Too large for the client itself, whatever the topic takes.
+        let too_large = others == u64::MAX;
+        let certain = self.singly || too_large;
         self.singly = true;
         if !certain {
             return;
         }
-        self.refusals.suspect(at, code);
-        if others > 0 && others != u64::MAX {
-            match session::bury(&self.spool, at, code) {
+        if others > 0 || self.refusals.is_accused(&at) {
+            return match session::bury(&self.spool, at, code) {
                 Ok(()) => self.tell_of_the_dead(at, code),
                 Err(error) => self.suffer(Trouble::Spool(error)),
-            }
-        } else if self.refusals.suspected() >= SUSPICIOUS {
+            };
+        }
+        self.refusals.suspect(at, code);
+        if self.refusals.suspected() >= self.suspicious {
+            // An exposure may begin with many alerts that are too large: look further each time.
+            self.suspicious = (self.suspicious * 2).min(MOST_SUSPECTS);
             self.blame_the_topic(code);
         }
     }
 
     fn blame_the_topic(&mut self, code: RDKafkaErrorCode) {
+        self.refusals.acquit();
         self.tell(&Fault { class: Class::Record, text: format!("every alert is refused: {code}") });
         self.pause(Class::Record.longest_pause_s());
     }

@@ -38,6 +38,8 @@ pub enum Trouble {
     },
     /// Of all that waits nothing goes through.
     AllRefused(Code),
+    /// Without the suspects others go through.
+    OthersPass,
     /// The disk.
     Spool(SpoolError),
     /// Somebody wants to stop.
@@ -51,7 +53,7 @@ impl From<SpoolError> for Trouble {
 }
 
 /// What a transaction carried.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Carried {
     /// Alerts committed.
     pub alerts: u64,
@@ -63,8 +65,6 @@ pub struct Carried {
     pub seconds: f64,
     /// The connection had trouble on the way: start over with a new producer.
     pub doubtful: bool,
-    /// Refused records that went to `dead/`.
-    pub buried: Vec<(Aside, Code)>,
 }
 
 /// Unix time of the host, seconds.
@@ -207,12 +207,8 @@ impl Session {
         }
         self.all_delivered(around, &sent, watch)?;
         let alerts = self.producer.context().delivered();
-        let buried = refusals.suspects_in(&steps);
-        if let Some((_, code)) = buried.first().filter(|_| alerts == 0) {
-            return Err(Trouble::AllRefused(*code));
-        }
-        for (at, code) in &buried {
-            bury(spool, *at, *code)?;
+        if let Some(code) = refusals.suspect_in(&steps) {
+            return Err(if alerts == 0 { Trouble::AllRefused(code) } else { Trouble::OthersPass });
         }
         let exposures = steps.values().filter(|(_, complete)| *complete).count() as u64;
         let steps: Vec<(u64, u32)> = steps.into_iter().map(|(sequence, (settled, _))| (sequence, settled)).collect();
@@ -223,7 +219,7 @@ impl Session {
         }
         spool.settle(&steps, unix_s())?;
         let doubtful = !self.is_sound();
-        Ok(Carried { alerts, exposures, bytes, seconds: watch.seconds(), doubtful, buried })
+        Ok(Carried { alerts, exposures, bytes, seconds: watch.seconds(), doubtful })
     }
 
     fn broker(&self, doing: &str, error: &KafkaError) -> Trouble {
