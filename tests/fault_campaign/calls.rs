@@ -9,7 +9,7 @@ use nix::libc::{EINTR, EIO, ENOSPC};
 use crate::row::{Row, long, not_run};
 use crate::spool::{judge, write_to_the_end};
 
-/// Kinds of calls, and whether the spool uses them for sure.
+/// Kinds of calls, and whether the writer makes them for sure.
 const KINDS: [(&str, bool); 7] = [
     ("open", true),
     ("write", true),
@@ -17,7 +17,7 @@ const KINDS: [(&str, bool); 7] = [
     ("rename", true),
     ("fallocate", true),
     ("ftruncate", true),
-    ("unlink", true),
+    ("unlink", false),
 ];
 
 /// Builds the shim; `None` where there is no C compiler.
@@ -41,7 +41,7 @@ fn the_nth_call_fails() {
     let mut row = Row::default();
     // In the tests every fifth; the last one that is tried must be beyond the end.
     let step = if long() { 1 } else { 5 };
-    for (kind, _) in KINDS {
+    for (kind, always) in KINDS {
         let mut struck_at_all = false;
         let mut ways: Vec<String> = [EIO, ENOSPC].iter().flat_map(|e| [e.to_string(), format!("{e}+")]).collect();
         ways.push(EINTR.to_string());
@@ -63,7 +63,7 @@ fn the_nth_call_fails() {
                 assert!(row.clean(), "{kind} {n} {how}: {row:?}");
             }
         }
-        assert!(struck_at_all, "no {kind} was ever made to fail");
+        assert!(struck_at_all || !always, "no {kind} was ever made to fail");
     }
     row.assert_clean(title);
 }

@@ -71,7 +71,7 @@ fn harmless(name: &str, bytes: &[u8], damaged: &[u8]) -> bool {
         "spool.json" => {
             let read = |bytes: &[u8]| {
                 let json: serde_json::Value = serde_json::from_slice(bytes).ok()?;
-                Some((json["uuid"].as_str()?.to_owned(), json["opened"].as_u64()?, json["format"].as_u64()?))
+                Some((json["uuid"].as_str()?.to_lowercase(), json["opened"].as_u64()?, json["format"].as_u64()?))
             };
             read(damaged) == read(bytes)
         }

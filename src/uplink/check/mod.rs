@@ -14,6 +14,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::client::{self, Fault};
+use super::failure::Class;
 use super::topics::{self, Purpose};
 use super::{UplinkParameters, certificate};
 use crate::service::finding::{Finding, Severity};
@@ -78,9 +79,17 @@ fn members(parameters: &UplinkParameters) -> Result<usize, Fault> {
     let asker = client::reader(parameters, true).map_err(|e| Fault::new(doing, &e))?;
     let answer = asker.fetch_metadata(Some(&parameters.cursor_topic), Duration::from_secs(15));
     let answer = answer.map_err(|error| {
-        asker.poll(Duration::ZERO);
-        let told = asker.context().take_last();
-        told.unwrap_or_else(|| Fault::new(doing, &error))
+        // The reason comes as an event of its own.
+        let mut told = Fault::new(doing, &error);
+        for _ in 0..40 {
+            let event = asker.poll(Duration::from_millis(25)).and_then(Result::err).map(|e| Fault::new(doing, &e));
+            let heard = asker.context().take_last().or(event);
+            if let Some(fault) = heard.filter(|f| !matches!(f.class, Class::Transport | Class::Other)) {
+                told = fault;
+                break;
+            }
+        }
+        told
     })?;
     Ok(answer.brokers().len())
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::Asked;
 use crate::service::clock::Stopwatch;
-use crate::service::finding::Finding;
+use crate::service::finding::{Finding, Severity};
 use crate::uplink::client::{self, Fault, MAX_MESSAGE, SLICE, Watch};
 use crate::uplink::failure::{Class, classify};
 use crate::uplink::topics::{Purpose, Topics};
@@ -66,9 +66,8 @@ fn is_permission(class: Class) -> bool {
 /// Everything that the uplink will do, done once.
 pub fn try_out(parameters: &UplinkParameters, asked: &Asked<'_>) -> Vec<Finding> {
     let mut trial = Trial { parameters, asked, findings: Vec::new() };
-    let before = trial.findings.len();
     trial.run();
-    if trial.findings.len() == before {
+    if trial.findings.iter().all(|finding| finding.severity < Severity::Fault) {
         let text = "the account may do all that is needed: cursor topic, alert topics, transactions";
         trial.findings.push(Finding::ok("permissions", text));
     }
@@ -119,11 +118,11 @@ impl Trial<'_> {
         }
         match self.send(&producer, &alerts, MAX_MESSAGE - BESIDE, false) {
             Ok(()) => self.findings.extend([Finding::ok(
-                "message size",
+                "size",
                 format!("an alert of {} MB goes through", MAX_MESSAGE >> 20),
             )]),
             Err(fault) if fault.class == Class::Record => self.findings.push(Finding::warning(
-                "message size",
+                "size",
                 format!("an alert of {} MB is refused ({})", MAX_MESSAGE >> 20, fault.text),
                 format!("ask who runs the cluster to set message.max.bytes to {MAX_MESSAGE}; larger alerts go to dead/ until then"),
             )),
