@@ -140,7 +140,7 @@ impl Fault {
                 link.rule("-A INPUT -j DROP");
                 link.rule("-A OUTPUT -j DROP");
             }
-            Self::Reset => link.rule("-A OUTPUT -p tcp -j REJECT --reject-with tcp-reset"),
+            Self::Reset => link.rule("-A OUTPUT -p tcp --tcp-flags RST NONE -j REJECT --reject-with tcp-reset"),
             Self::RepliesLost => link.rule("-A INPUT -j DROP"),
             Self::RequestsLost => link.rule("-A OUTPUT -j DROP"),
             Self::Loss => {
@@ -150,7 +150,7 @@ impl Fault {
             Self::Slow => link.limit("1mbit"),
             Self::Flap => {
                 for _ in 0..8 {
-                    link.rule("-A OUTPUT -p tcp -j REJECT --reject-with tcp-reset");
+                    link.rule("-A OUTPUT -p tcp --tcp-flags RST NONE -j REJECT --reject-with tcp-reset");
                     std::thread::sleep(chance.ms(20, 200));
                     link.clear();
                     std::thread::sleep(chance.ms(20, 200));
