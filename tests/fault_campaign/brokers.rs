@@ -78,7 +78,7 @@ fn three_brokers_that_hang_die_and_hand_over() {
     let mut oracle = Oracle::start(&cluster.bootstrap(), COUNT, BYTES);
     let (mut row, mut chance) = (Row::default(), Chance(0x0dd0_5eed_1234_9876));
     assert!(sender.wait(90.0, |s| s.sessions() > 0), "{:?}", sender.troubles());
-    for run in 0..runs(FAULTS.len() as u32, 300) {
+    for run in runs(FAULTS.len() as u32, 300) {
         std::thread::sleep(chance.ms(100, 1500));
         FAULTS[run as usize % FAULTS.len()].strike(&mut cluster, &mut chance);
         oracle.owe(&sender.names());

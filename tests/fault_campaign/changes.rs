@@ -85,7 +85,7 @@ impl Scene {
 #[test]
 fn a_topic_that_is_deleted_is_made_again() {
     let Some(mut scene) = Scene::new("t") else { return };
-    for _ in 0..runs(1, 20) {
+    for _ in runs(1, 20) {
         // What a person deletes with the topic is gone; what is unsent must not be.
         scene.sender.pause();
         scene.check();
@@ -105,7 +105,7 @@ fn a_limit_that_is_lowered_holds_the_alerts_and_buries_none() {
     let Some(mut scene) = Scene::new("m") else { return };
     assert!(scene.sender.wait(60.0, |s| s.acknowledged().len() > 10));
     let entity = ["--alter", "--entity-type", "topics", "--entity-name", alerts::TOPIC];
-    for _ in 0..runs(1, 20) {
+    for _ in runs(1, 20) {
         let before = scene.sender.troubles().len();
         scene.kafka.tool(CONFIGS, &[entity.as_slice(), &["--add-config", "max.message.bytes=1000"]].concat());
         scene.complaint(before, "every alert is refused");
@@ -119,7 +119,7 @@ fn a_limit_that_is_lowered_holds_the_alerts_and_buries_none() {
 fn a_permission_that_is_taken_back_is_named_and_waited_for() {
     let Some(mut scene) = Scene::new("a") else { return };
     assert!(scene.sender.wait(60.0, |s| s.acknowledged().len() > 10));
-    for _ in 0..runs(1, 20) {
+    for _ in runs(1, 20) {
         let before = scene.sender.troubles().len();
         scene.kafka.disallow(&WRITE_ALERTS);
         scene.complaint(before, "Write, Describe and Create on the alert topics");
@@ -132,7 +132,7 @@ fn a_permission_that_is_taken_back_is_named_and_waited_for() {
 #[test]
 fn a_password_that_is_changed_is_asked_for() {
     let Some(mut scene) = Scene::new("w") else { return };
-    for run in 0..runs(1, 20) {
+    for run in runs(1, 20) {
         let before = scene.sender.troubles().len();
         let password = format!("rotated-{run}");
         let config = format!("SCRAM-SHA-512=[password={password}]");
@@ -154,7 +154,7 @@ fn a_password_that_is_changed_is_asked_for() {
 #[test]
 fn a_certificate_that_has_ended_is_told_of_and_waited_for() {
     let Some(mut scene) = Scene::new("e") else { return };
-    for _ in 0..runs(1, 20) {
+    for _ in runs(1, 20) {
         let before = scene.sender.troubles().len();
         scene.set_certificate("ended.p12");
         scene.complaint(before, "ca_file and the certificates, their dates");
@@ -180,7 +180,7 @@ fn days_as_minutes() {
     let mut oracle = Oracle::start(&kafka.bootstrap(), COUNT, BYTES);
     let mut row = Row::default();
     assert!(sender.wait(60.0, |s| s.sessions() > 0), "{:?}", sender.troubles());
-    for run in 0..runs(2, 20) {
+    for run in runs(2, 20) {
         if run % 2 == 0 {
             // A day without exposures.
             sender.pause();

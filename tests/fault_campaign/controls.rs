@@ -11,18 +11,20 @@ use crate::row::{Chance, Row, runs};
 use crate::sender::{BYTES, COUNT, Job, Sender};
 
 /// A sender that is killed again and again.
-fn killed(flaw: Flaw, rounds: u32) -> Option<Row> {
+fn killed(flaw: Flaw, rounds: impl Iterator<Item = u32>) -> Option<Row> {
     let kafka = Kafka::start()?;
     let folder = tempfile::tempdir().unwrap();
     let mut job = Job::new(&folder.path().join("spool"), &kafka.bootstrap(), "");
     (job.flaw, job.every_ms) = (Some(flaw), 20);
     let mut oracle = Oracle::start(&kafka.bootstrap(), COUNT, BYTES);
     let (mut row, mut chance) = (Row::default(), Chance(0xc0ff_ee00_dead_beef));
-    for round in 0..rounds {
+    for round in rounds {
+        row.runs = round + 1;
         job.name = format!("c{round}");
         let mut sender = Sender::start(&job);
         sender.wait(30.0, |s| s.acknowledged().len() > 3);
-        std::thread::sleep(chance.ms(700, 1600));
+        // Long enough that it sends, whatever the machine does besides.
+        std::thread::sleep(chance.ms(2500, 4000));
         oracle.owe(&sender.kill());
     }
     job.name = "last".into();
@@ -31,19 +33,20 @@ fn killed(flaw: Flaw, rounds: u32) -> Option<Row> {
     assert!(sender.finish(), "{:?}", sender.troubles());
     oracle.owe(&sender.names());
     oracle.check(30.0, &mut row);
-    row.runs = rounds;
+    row.runs -= 1;
     Some(row)
 }
 
 /// A sender that is killed while its EndTxn is under way.
-fn killed_in_commit(flaw: Flaw, rounds: u32) -> Option<Row> {
+fn killed_in_commit(flaw: Flaw, rounds: impl Iterator<Item = u32>) -> Option<Row> {
     let (proxy, kafka) = broker_behind_a_proxy()?;
     let folder = tempfile::tempdir().unwrap();
     let mut job = Job::new(&folder.path().join("spool"), &kafka.through(), "");
     job.flaw = Some(flaw);
     let mut oracle = Oracle::start(&kafka.bootstrap(), COUNT, BYTES);
     let mut row = Row::default();
-    for round in 0..rounds {
+    for round in rounds {
+        row.runs = round + 1;
         job.name = format!("c{round}");
         let mut sender = Sender::start(&job);
         assert!(sender.wait(60.0, |s| s.acknowledged().len() > 8), "{:?}", sender.troubles());
@@ -58,7 +61,7 @@ fn killed_in_commit(flaw: Flaw, rounds: u32) -> Option<Row> {
     assert!(sender.finish(), "{:?}", sender.troubles());
     oracle.owe(&sender.names());
     oracle.check(30.0, &mut row);
-    row.runs = rounds;
+    row.runs -= 1;
     Some(row)
 }
 
@@ -92,18 +95,17 @@ fn control_delivery_errors_ignored_are_found_out() {
     let mut sender = Sender::start(&job);
     let mut oracle = Oracle::start(&kafka.bootstrap(), COUNT, BYTES);
     assert!(sender.wait(60.0, |s| s.acknowledged().len() > 10));
-    let rounds = runs(1, 10);
-    for _ in 0..rounds {
+    let mut row = Row::default();
+    for round in runs(1, 10) {
+        row.runs = round;
         kafka.freeze();
         std::thread::sleep(Duration::from_secs(2));
         kafka.thaw();
         std::thread::sleep(Duration::from_secs(1));
     }
     assert!(sender.finish());
-    let mut row = Row::default();
     oracle.owe(&sender.names());
     oracle.check(10.0, &mut row);
-    row.runs = rounds;
     row.print("control: delivery errors ignored");
     assert!(row.lost > 0, "{row:?}");
 }

@@ -132,7 +132,7 @@ fn flipped_bits_and_cut_files_are_noticed_and_cost_only_what_they_touch() {
     let files: Vec<(&str, Vec<u8>)> =
         FILES.iter().map(|name| (*name, read_small(&sound, name, 1 << 20).unwrap().unwrap())).collect();
     let (mut row, mut chance) = (Row::default(), Chance(0xfeed_f00d_1234_4321));
-    for _ in 0..runs(20_000, 1_000_000) {
+    for _ in runs(20_000, 1_000_000) {
         let (name, bytes) = chance.one_of(&files);
         let damaged = damage(bytes, &mut chance);
         if damaged == *bytes {

@@ -14,8 +14,9 @@ fn a_sender_killed_in_mid_transaction_and_a_broker_killed_besides() {
     job.every_ms = 30;
     let mut oracle = Oracle::start(&kafka.bootstrap(), COUNT, BYTES);
     let (mut row, mut chance) = (Row::default(), Chance(0x1357_9bdf_0246_8ace));
-    let rounds = runs(8, 500);
-    for round in 0..rounds {
+    let mut rounds = 0;
+    for round in runs(8, 500) {
+        rounds = round + 1;
         job.name = format!("k{round}");
         let mut sender = Sender::start(&job);
         std::thread::sleep(chance.ms(100, 2000));

@@ -187,7 +187,7 @@ fn an_uplink_that_drops_resets_loses_crawls_and_flaps() {
     let mut oracle = Oracle::start(&kafka.bootstrap(), COUNT, BYTES);
     let (mut row, mut chance) = (Row::default(), Chance(0x51ed_270b_5a1d_4c7f));
     assert!(sender.wait(60.0, |s| s.sessions() > 0), "{:?}", sender.troubles());
-    for run in 0..runs(FAULTS.len() as u32, 500) {
+    for run in runs(FAULTS.len() as u32, 500) {
         std::thread::sleep(chance.ms(50, 600));
         FAULTS[run as usize % FAULTS.len()].strike(&link, &mut chance);
         oracle.owe(&sender.names());

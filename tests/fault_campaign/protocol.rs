@@ -36,7 +36,8 @@ fn replies_and_requests_that_are_lost_late_or_repeated() {
     let mut oracle = Oracle::start(&kafka.bootstrap(), COUNT, BYTES);
     let (mut row, mut chance) = (Row::default(), Chance(0x7777_1234_abcd_0001));
     assert!(sender.wait(60.0, |s| s.sessions() > 0), "{:?}", sender.troubles());
-    for run in 0..runs(24, 500) as usize {
+    for run in runs(24, 500) {
+        let run = run as usize;
         let request = Request::ALL[run % Request::ALL.len()];
         let fate = fates(&mut chance)[run / Request::ALL.len() % 6];
         let before = proxy.struck();

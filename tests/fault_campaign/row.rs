@@ -1,15 +1,20 @@
 //! A row of the campaign's table, and the same "chance" in every run.
 
+use nightjar::service::clock::Stopwatch;
+
 /// Whether this is the long run.
 pub fn long() -> bool {
     std::env::var_os("NIGHTJAR_CAMPAIGN").is_some()
 }
 
-/// How often: `short` in the tests; in the long run `aim`, or as many as `NIGHTJAR_CAMPAIGN_RUNS`
-/// allows.
-pub fn runs(short: u32, aim: u32) -> u32 {
-    let most = std::env::var("NIGHTJAR_CAMPAIGN_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(u32::MAX);
-    if long() { aim.min(most) } else { short }
+/// How often: `short` in the tests; in the long run `aim`, or as often as `NIGHTJAR_CAMPAIGN_RUNS`
+/// and `NIGHTJAR_CAMPAIGN_SECONDS` for each row allow.
+pub fn runs(short: u32, aim: u32) -> impl Iterator<Item = u32> {
+    let limit = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok()).filter(|_| long());
+    let most = limit("NIGHTJAR_CAMPAIGN_RUNS").unwrap_or(u32::MAX);
+    let seconds = limit("NIGHTJAR_CAMPAIGN_SECONDS").map_or(f64::MAX, f64::from);
+    let watch = Stopwatch::start();
+    (0..if long() { aim.min(most) } else { short }).take_while(move |_| watch.seconds() < seconds)
 }
 
 /// A row of the table.

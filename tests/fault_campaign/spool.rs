@@ -179,12 +179,12 @@ pub fn judge(folder: &Path, said: &Said, row: &mut Row) {
     }
 }
 
-fn sigkill(runs: u32, care: Care) -> Row {
+fn sigkill(runs: impl Iterator<Item = u32>, care: Care) -> Row {
     let mut row = Row::default();
     let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
     let mut folder = tempfile::tempdir().unwrap();
     let mut said = Said::default();
-    for run in 0..runs {
+    for run in runs {
         if run % 40 == 0 {
             (folder, said) = (tempfile::tempdir().unwrap(), Said::default());
         }
@@ -197,12 +197,12 @@ fn sigkill(runs: u32, care: Care) -> Row {
 
 /// Power cuts of a real ext4: the file system is shut down without writing its journal, and
 /// mounted again. `None` where this machine has no loop devices for us.
-fn power_cut(runs: u32, care: Care) -> Option<Row> {
+fn power_cut(runs: impl Iterator<Item = u32>, care: Care) -> Option<Row> {
     let mut row = Row::default();
     let mut chance = Chance(0x2545_f491_4f6c_dd1d);
     let mut disk = LoopDisk::new(192)?;
     let mut said = Said::default();
-    for run in 0..runs {
+    for run in runs {
         if run % 20 == 0 {
             disk.format();
             said = Said::default();
@@ -217,11 +217,11 @@ fn power_cut(runs: u32, care: Care) -> Option<Row> {
 }
 
 /// Fills a small ext4 to the brim, with exposures and with other people's files, bytes or inodes.
-fn full_disk(runs: u32) -> Option<Row> {
+fn full_disk(runs: impl Iterator<Item = u32>) -> Option<Row> {
     let mut row = Row::default();
     let mut chance = Chance(0x1234_5678_9abc_def1);
     let mut disk = LoopDisk::new(64)?;
-    for run in 0..runs {
+    for run in runs {
         disk.format();
         let folder = disk.folder().join("spool");
         let spool = Spool::open(&folder, parameters()).unwrap();
@@ -305,7 +305,7 @@ fn control_without_fsync_of_the_folder_is_found_out() {
     if !crate::row::long() {
         return;
     }
-    let Some(row) = power_cut(200, Care::NoFolderSync) else { return };
+    let Some(row) = power_cut(runs(0, 200), Care::NoFolderSync) else { return };
     row.print("control: folders not synchronised");
     assert!(row.lost + row.corrupt > 0, "{row:?}");
 }

@@ -24,7 +24,7 @@ fn a_stopped_sender_whose_copy_sent_meanwhile_goes_on() {
     let mut oracle = Oracle::start(&kafka.bootstrap(), COUNT, BYTES);
     let (mut row, mut chance) = (Row::default(), Chance(0x0b0e_0b0e_0b0e_0b0e));
     assert!(sender.wait(60.0, |s| s.sessions() > 0), "{:?}", sender.troubles());
-    for run in 0..runs(3, 100) {
+    for run in runs(3, 100) {
         std::thread::sleep(chance.ms(200, 1200));
         sender.signal(Signal::SIGSTOP);
         // On the same spool nobody else is let in.
@@ -67,7 +67,7 @@ fn a_spool_that_is_put_back_from_a_snapshot_goes_on() {
     let mut oracle = Oracle::start(&kafka.bootstrap(), COUNT, BYTES);
     let (mut row, mut chance) = (Row::default(), Chance(0x5a5a_1234_0000_ffff));
     let snapshot = folder.path().join("snapshot");
-    for run in 0..runs(3, 100) {
+    for run in runs(3, 100) {
         job.name = format!("r{run}");
         let mut sender = Sender::start(&job);
         assert!(sender.wait(60.0, |s| s.sessions() > 0 && s.acknowledged().len() > 3), "{:?}", sender.troubles());
