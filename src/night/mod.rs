@@ -30,6 +30,7 @@ pub mod reference_builder;
 pub mod rehearsal;
 pub mod science;
 pub mod status;
+pub mod uplink_check;
 pub mod values;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
