@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod credentials;
 pub mod events;
+pub mod finding;
 pub mod heart;
 pub mod log;
 pub mod memory;
@@ -14,5 +15,6 @@ pub mod status_file;
 pub mod systemd;
 
 pub use clock::Stopwatch;
+pub use finding::{Finding, Severity};
 pub use heart::Hearts;
 pub use shutdown::Shutdown;
