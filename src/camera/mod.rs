@@ -3,6 +3,7 @@
 pub mod folder;
 mod header;
 pub mod journal;
+pub mod link;
 mod raw;
 pub mod replay;
 mod sections;
