@@ -7,6 +7,8 @@ use super::frame_messages::Begin;
 pub struct Incoming {
     /// What the camera said of it.
     pub begin: Begin,
+    /// When it said so.
+    pub begun: std::time::Duration,
     bytes: Vec<u8>,
     there: Vec<bool>,
     received: usize,
@@ -30,6 +32,7 @@ impl Incoming {
         let bytes = usize::try_from(bytes).ok()?;
         possible.then(|| Self {
             begin,
+            begun: std::time::Duration::ZERO,
             bytes: vec![0; bytes],
             there: vec![false; blocks],
             received: 0,

@@ -161,6 +161,8 @@ pub struct Received {
     pub frame: u32,
     /// What the camera said of it.
     pub begin: Begin,
+    /// When it said so, by the clock of the arguments.
+    pub begun: Duration,
     /// Pixels, row by row.
     pub pixels: Vec<u16>,
     /// Numbers of pixels that never came.

@@ -22,7 +22,7 @@ impl Host {
             // The camera has another one to offer: it has forgotten this.
             self.give_up(other, incoming, Lost::Forgotten);
         }
-        let Some(incoming) = Incoming::new(begin, self.parameters.most_bytes) else {
+        let Some(mut incoming) = Incoming::new(begin, self.parameters.most_bytes) else {
             self.events.push_back(Event::Trouble(format!(
                 "frame {frame} has an impossible size or block length; it is left to the camera"
             )));
@@ -30,6 +30,7 @@ impl Host {
             self.durable = self.durable.max(Some(frame));
             return self.say_released(frame, now);
         };
+        incoming.begun = now;
         self.count_up_to(frame);
         if self.ordered.is_some_and(|ordered| ordered.frame <= frame) {
             self.ordered = None;
@@ -91,12 +92,13 @@ impl Host {
     }
 
     pub(super) fn give(&mut self, frame: u32, incoming: Incoming) {
+        let begun = incoming.begun;
         let (begin, pixels, missing) = incoming.finish();
         self.counters.frames += 1;
         self.handed = Some(frame);
         self.count(frame);
         let session = self.session.unwrap_or(0);
-        self.events.push_back(Event::Frame(Box::new(Received { session, frame, begin, pixels, missing })));
+        self.events.push_back(Event::Frame(Box::new(Received { session, frame, begin, begun, pixels, missing })));
     }
 
     /// What to do with a frame that will never be whole: half of it is worth having.
