@@ -72,7 +72,7 @@ pub(super) fn read_status(settings: &Settings) -> Result<Status, Failure> {
 
 /// Whether the daemon that wrote it still runs.
 pub(super) fn fresh(status: &Status) -> bool {
-    age_s(status, clock::now()).is_some_and(|age| age < STALE_S)
+    status.state != "stopped" && age_s(status, clock::now()).is_some_and(|age| age < STALE_S)
 }
 
 fn age_s(status: &Status, now: Mjd) -> Option<f64> {

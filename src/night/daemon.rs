@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 pub use super::daemon_error::DaemonError;
-use super::intake::{Intake, Waiting};
+use super::intake::Waiting;
 use super::keeping::{Held, Keeping, open_history};
 use super::master_builder::MasterBuilder;
 use super::outcome::Outcome;
@@ -275,7 +275,10 @@ impl Daemon {
         self.look_at_uplink(&uplink);
         uplink.stop(Duration::ZERO);
         let undone = self.undone();
-        self.board.set(|status| status.frames_waiting = undone as u64);
+        self.board.set(|status| {
+            status.frames_waiting = undone as u64;
+            status.state = "stopped".into();
+        });
         let status = self.board.now();
         StatusFile::new(&self.settings().service.status_file).write(&status);
         tracing::info!(

@@ -34,6 +34,7 @@ pub mod science;
 pub mod site_check;
 pub mod status;
 pub mod trigger;
+pub mod uplink_check;
 pub mod values;
 pub mod wired;
 pub mod wired_frame;

@@ -18,7 +18,7 @@ pub struct Status {
     pub started: String,
     /// When this was written, UTC; older than a few seconds means that the daemon does not run.
     pub updated: String,
-    /// "ready" or "stopping".
+    /// "ready", "stopping" or "stopped".
     pub state: String,
     /// What frames come from, and what is the matter with it.
     pub camera: String,

@@ -92,6 +92,7 @@ pub fn uplink_values(settings: &Settings) -> UplinkParameters {
             ..TopicParameters::default()
         },
         cursor_topic: uplink.cursor_topic.clone(),
+        buffer_bytes: uplink.buffer_mb as usize * 1_000_000,
         ..UplinkParameters::default()
     }
 }

@@ -51,7 +51,9 @@ pub struct Complete {
 /// machine gives out.
 pub fn complete(frame: WiredFrame, known: &Circumstances, fields: &FieldList) -> Option<Complete> {
     let mut header = frame.header;
-    TIMES.iter().for_each(|keyword| _ = header.remove(keyword));
+    for keyword in TIMES {
+        header.remove(keyword);
+    }
     header.set("DATE-OBS", known.start.to_string(), "UTC, shutter open");
     header.set("EXPTIME", known.exposure_s, "s");
     if header.get("IMAGETYP").is_none() && header.get("OBSTYPE").is_none() {

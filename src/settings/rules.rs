@@ -139,6 +139,7 @@ const RULES: &[Rule] = &[
     rule("uplink.retention_days", "a whole number of days from 1 to 3650", |s| {
         (1..=3650).contains(&s.uplink.retention_days)
     }),
+    rule("uplink.buffer_mb", "a whole number of MB from 8 to 2000", |s| (8..=2000).contains(&s.uplink.buffer_mb)),
     rule("uplink.cursor_topic", "letters, digits, '.', '_' and '-'", |s| is_topic(&s.uplink.cursor_topic)),
     rule("metrics.listen", "an address such as \"127.0.0.1:9184\", or \"\" for off", |s| {
         s.metrics.listen.is_empty() || s.metrics.listen.parse::<std::net::SocketAddr>().is_ok()

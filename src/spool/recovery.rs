@@ -152,11 +152,12 @@ pub fn recover(store: &dyn Store, uuid: Uuid) -> Result<Recovered> {
     };
     match read_small(store, "cursor", 64 << 20).map_err(io_error(store, "reading the cursor"))? {
         None => {}
-        Some(text) => match Cursor::decode(&text) {
+        Some(text) => match Cursor::decode_file(&text) {
             Ok(cursor) => found.cursor = cursor,
-            Err(error) => found.findings.push(Finding::Cursor(error.to_string())),
+            Err(why) => found.findings.push(Finding::Cursor(why)),
         },
     }
+    let known = found.findings.is_empty();
     read_sent(store, &mut found)?;
     read_ready(store, uuid, &mut found)?;
     let mut here = found.cursor.sent.clone();
@@ -165,7 +166,8 @@ pub fn recover(store: &dyn Store, uuid: Uuid) -> Result<Recovered> {
         found.cursor.learn_epoch(*sequence, unsent.epoch);
     }
     found.next = here.last().max(found.cursor.last()).unwrap_or(0) + 1;
-    for (first, last) in here.holes_below(found.next) {
+    // Without a cursor nobody can tell what was sent from what is missing.
+    for (first, last) in here.holes_below(if known { found.next } else { 0 }) {
         found.missing += last - first + 1;
         found.findings.push(Finding::Gap { first, last });
     }

@@ -38,6 +38,8 @@ pub struct UplinkStatus {
     pub acknowledged_exposures: u64,
     /// Transactions committed since the start.
     pub transactions: u64,
+    /// Producers introduced to the broker since the start: a new one after any doubt.
+    pub sessions: u64,
     /// Records that went to `dead/` since the start.
     pub refused: u64,
     /// What the link carries, bytes per second.
