@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help night test lint bench campaign deb
+.PHONY: help night test lint bench campaign fuzz deb
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ lint: ## formatting, lints, documentation, licences and known vulnerabilities
 
 bench: ## how fast: the benchmarks, and one exposure from raw file to durable alerts
 	@packaging/bench
+
+fuzz: ## five minutes of noise into each decoder
+	@packaging/fuzz
 
 campaign: ## the long fault campaign of delivery, with its table
 	@packaging/campaign

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use nightjar::camera::link::camera::plain_begin;
 use nightjar::camera::link::{
-    Camera, CameraParameters, Caps, Event, Expose, Host, HostParameters, Picture, Purpose, Wish,
+    Camera, CameraParameters, Caps, Event, Expose, Host, HostParameters, Picture, Purpose, Wish, plain_begin,
 };
 
 const SIZE: (u32, u32) = (3072, 3080);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::link::frame_messages::Begin;
-use super::link::{Purpose, camera::plain_begin};
+use super::link::{Purpose, plain_begin};
 use super::replay::Recorded;
 use crate::exposure::FrameKind;
 use crate::fits::{Card, FitsError, Value, read_image};

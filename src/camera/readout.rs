@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn what_a_link_camera_says_of_a_frame_becomes_its_header() {
-        let mut begin = link::camera::plain_begin(4, 2, Purpose::Flat);
+        let mut begin = link::plain_begin(4, 2, Purpose::Flat);
         begin.cards = "FILTER  = 'r'                  / as it is\nFIELDID =                  512\n".into();
         begin.gain_milli = 6200;
         begin.overscan = Some([0, 1, 0, 2]);

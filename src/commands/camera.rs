@@ -97,11 +97,10 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), Failure> {
     };
     let mut device = Device {
         args,
-        machine: Machine::new(args.protocol, 1, 0, &caps),
+        machine: Machine::new(args.protocol, session(0), 0, &caps),
         caps,
         frames,
         next: 0,
-        sent: 0,
         resets: 0,
         mishaps: Mishaps::new(args.faults.clone(), args.seed),
         watch: Stopwatch::start(),
@@ -172,7 +171,6 @@ struct Device<'a> {
     caps: Caps,
     frames: Vec<crate::camera::replay::Recorded>,
     next: usize,
-    sent: u64,
     resets: u32,
     mishaps: Mishaps,
     watch: Stopwatch,
@@ -188,7 +186,7 @@ impl Device<'_> {
     fn is_through(&self) -> bool {
         let waiting = match &self.machine {
             Machine::Link(camera) => camera.waiting() > 0 || camera.busy_with().is_some(),
-            Machine::Sg4(_) => self.sent < self.frames.len() as u64,
+            Machine::Sg4(camera) => !camera.is_read(),
         };
         !self.args.again && self.next >= self.frames.len() && !waiting
     }
@@ -233,7 +231,7 @@ impl Device<'_> {
         let now = self.watch.elapsed();
         let through = self.next >= self.frames.len() && !self.args.again;
         let expose = self.args.every.filter(|_| now >= self.due && !through).map(|every| {
-            let seconds = self.args.exposure.unwrap_or_else(|| (every - 5.0).clamp(every * 0.1, 30.0));
+            let seconds = self.args.exposure.unwrap_or_else(|| (every - 5.0).min(30.0).max(every * 0.1));
             Expose { exposure_us: (seconds * 1e6) as u64, purpose: Purpose::Light }
         });
         match &mut self.machine {
@@ -308,7 +306,6 @@ impl Device<'_> {
                 let rows = played.counts.chunks(width.max(1)).take(sg4::HEIGHT);
                 let pixels = rows.flat_map(|row| (0..sg4::WIDTH).map(|x| row.get(x).copied().unwrap_or(0))).collect();
                 camera.store(sg4::Picture(pixels));
-                self.sent += 1;
             }
         }
     }
@@ -355,8 +352,13 @@ impl Device<'_> {
             Machine::Sg4(_) => 0,
         };
         eprintln!("the camera is reset, highest frame {highest}");
-        self.machine = Machine::new(self.args.protocol, 1 + self.resets, highest, &self.caps);
+        self.machine = Machine::new(self.args.protocol, session(self.resets), highest, &self.caps);
     }
+}
+
+/// Another number at every power-up, never 0.
+fn session(resets: u32) -> u32 {
+    std::process::id().wrapping_mul(0x9e37_79b1).wrapping_add(resets).max(1)
 }
 
 /// Counts bytes down; `true` when the count is through now.

@@ -21,13 +21,18 @@ pub struct Line {
     output: Option<SyncSender<Vec<u8>>>,
     full: Option<Vec<u8>>,
     writer: Option<std::thread::JoinHandle<()>>,
+    /// Closes a connection when the line goes, whoever waits on it.
+    connection: Option<TcpStream>,
 }
 
 impl Line {
     /// A connection.
     pub fn of_connection(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        Self::new(stream.try_clone()?, stream)
+        let connection = stream.try_clone()?;
+        let mut line = Self::new(stream.try_clone()?, stream)?;
+        line.connection = Some(connection);
+        Ok(line)
     }
 
     fn new(mut reader: impl Read + Send + 'static, mut writer: impl Write + Send + 'static) -> io::Result<Self> {
@@ -50,7 +55,7 @@ impl Line {
                 }
             }
         })?;
-        Ok(Self { input, output: Some(output), full: None, writer: Some(writer) })
+        Ok(Self { input, output: Some(output), full: None, writer: Some(writer), connection: None })
     }
 
     /// The next bytes, none of them at the end of the line; `None` when nothing came in time.
@@ -87,6 +92,15 @@ impl Line {
         self.output = None;
         if let Some(writer) = self.writer.take() {
             let _ = writer.join();
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.connection {
+            // One that is closed already needs nothing.
+            let _ = connection.shutdown(std::net::Shutdown::Both);
         }
     }
 }

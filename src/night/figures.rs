@@ -9,6 +9,8 @@ use crate::time::Mjd;
 
 /// Exposures that wait for Kafka's acknowledgement and are followed; beyond that the oldest are not.
 const FOLLOWED: usize = 10_000;
+/// How many of the oldest and of the newest are looked at at a time.
+const LOOKED_AT: usize = 50;
 /// A shutter that closed longer ago than this belongs to a recording, seconds.
 const TOO_OLD_S: f64 = 86_400.0;
 
@@ -65,7 +67,13 @@ impl Figures {
     /// Looks which exposures Kafka has acknowledged by `now`; `waits` says whether one still waits.
     pub fn acknowledge(&mut self, now: Mjd, waits: impl Fn(u64) -> bool) {
         let acknowledged = &mut self.acknowledged;
+        let (mut index, behind) = (0, self.waiting.len().saturating_sub(LOOKED_AT));
         self.waiting.retain(|sent| {
+            index += 1;
+            // A backlog is sent from either end; its middle is looked at when it has become one.
+            if index > LOOKED_AT && index <= behind {
+                return true;
+            }
             let still = waits(sent.sequence);
             if !still {
                 acknowledged.add(now.seconds_since(sent.closed).max(0.0), sent.alerts);

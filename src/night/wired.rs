@@ -86,7 +86,8 @@ impl Wired<'_> {
                     Ok(port) => {
                         let trouble = self.serve(&mut run, port).await;
                         run.readout.disconnected();
-                        self.happenings(&mut run, None).await;
+                        // Without a port nothing of it can fail.
+                        let _ = self.happenings(&mut run, None).await;
                         if self.intake.shutdown.is_requested() {
                             break;
                         }
@@ -106,7 +107,7 @@ impl Wired<'_> {
 
     /// The protocol machine, which knows what is on disk from an earlier run.
     fn readout(&self) -> Readout {
-        let last = self.intake.journal.frames().unwrap_or_default().into_iter().rev().find_map(|frame| {
+        let last = self.intake.journal.frames().unwrap_or_default().into_iter().rev().take(100).find_map(|frame| {
             let header = read_header(&frame.path).ok()?;
             Some((header.number(&[SESSION])? as u32, header.number(&[NUMBER])? as u32))
         });

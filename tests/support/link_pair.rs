@@ -6,9 +6,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nightjar::camera::link::camera::plain_begin;
 use nightjar::camera::link::{
-    Camera, CameraParameters, Caps, Event, Expose, Host, HostParameters, Picture, Purpose, Wish,
+    Camera, CameraParameters, Caps, Event, Expose, Host, HostParameters, Picture, Purpose, Wish, plain_begin,
 };
 
 /// What is wrong with the line.

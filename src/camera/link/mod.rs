@@ -116,6 +116,7 @@
 
 pub mod camera;
 pub mod cobs;
+pub mod device;
 pub mod frame_messages;
 pub mod host;
 pub mod image;
@@ -125,7 +126,8 @@ pub mod packet;
 use std::ops::Range;
 use std::time::Duration;
 
-pub use camera::{Camera, CameraParameters, Picture, Wish};
+pub use camera::Camera;
+pub use device::{CameraParameters, Picture, Wish, plain_begin};
 pub use frame_messages::{Begin, Expose, Purpose, Shutter};
 pub use host::{Host, HostParameters};
 pub use messages::{Activity, Caps, Status};

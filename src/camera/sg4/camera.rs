@@ -59,6 +59,8 @@ pub struct Sg4Camera {
     input: Vec<u8>,
     heard: Duration,
     image: Vec<u8>,
+    /// The host has taken every block of it.
+    read: bool,
     binning: Binning,
     out: VecDeque<Vec<u8>>,
     wishes: VecDeque<Wish>,
@@ -79,6 +81,7 @@ impl Sg4Camera {
             input: Vec::new(),
             heard: Duration::ZERO,
             image: Vec::new(),
+            read: true,
             binning: Binning::Full,
             out: VecDeque::new(),
             wishes: VecDeque::new(),
@@ -95,6 +98,11 @@ impl Sg4Camera {
         self.wishes.pop_front()
     }
 
+    /// Whether the host has taken the last image.
+    pub fn is_read(&self) -> bool {
+        self.read
+    }
+
     /// When [`Sg4Camera::timeout`] is to be called.
     pub fn deadline(&self) -> Option<Duration> {
         match self.state {
@@ -107,6 +115,7 @@ impl Sg4Camera {
     /// Takes the image that was wished for; missing pixels are dark, surplus ones are left out.
     pub fn store(&mut self, picture: Picture) {
         let (width, height) = self.binning.size();
+        self.read = false;
         let mut pixels = picture.0;
         pixels.resize(width * height, 0);
         self.image = pixels.iter().flat_map(|pixel| pixel.to_le_bytes()).collect();
@@ -220,7 +229,10 @@ impl Sg4Camera {
                 self.send_block(block + 1);
             }
             b'R' => self.send_block(block),
-            b'K' | b'S' => self.state = State::Idle,
+            b'K' | b'S' => {
+                self.read |= byte == b'K';
+                self.state = State::Idle;
+            }
             _ => {}
         }
     }
