@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help night test lint bench quality campaign deb
+.PHONY: help night test lint bench quality campaign fuzz deb
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ bench: ## how fast: exposures stage by stage beside floors and peers, with size,
 
 quality: ## how good: held-out skies and real frames, beside other programs; writes packaging/quality.md (QUALITY=folder)
 	@packaging/quality
+
+fuzz: ## five minutes of noise into each decoder
+	@packaging/fuzz
 
 campaign: ## the long fault campaign of delivery, with its table
 	@packaging/campaign

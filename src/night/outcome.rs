@@ -28,6 +28,14 @@ pub struct StageSeconds {
 }
 
 impl StageSeconds {
+    /// As a header of the alert tells it: the stages before its packet was made.
+    pub fn until_packed(&self) -> String {
+        format!(
+            "read={:.3} calibrate={:.3} register={:.3} subtract={:.3} detect={:.3} alert={:.3}",
+            self.read, self.calibrate, self.register, self.subtract, self.detect, self.alert
+        )
+    }
+
     /// All stages.
     pub fn total(&self) -> f64 {
         self.read + self.calibrate + self.register + self.subtract + self.detect + self.alert + self.spool

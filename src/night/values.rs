@@ -55,7 +55,11 @@ fn installed_network(settings: &Settings) -> Option<Arc<Network>> {
 }
 
 /// The network of `NAME.weights.h5` and `NAME.architecture.json` beside it.
-fn read_network(weights: &Path) -> Result<Network, String> {
+///
+/// # Errors
+///
+/// Why they are none.
+pub fn read_network(weights: &Path) -> Result<Network, String> {
     let name = weights.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let version = name.strip_suffix(".weights.h5").ok_or("its name does not end in .weights.h5")?;
     let architecture = weights.with_file_name(format!("{version}.architecture.json"));

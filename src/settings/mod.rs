@@ -15,7 +15,7 @@ mod science;
 mod site;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +64,9 @@ pub struct Settings {
     pub metrics: Metrics,
     /// The process itself.
     pub service: Service,
+    /// The file that they were read from, for reading them again; `None` where there was none.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -85,6 +88,7 @@ impl Default for Settings {
             uplink: Uplink::default(),
             metrics: Metrics::default(),
             service: Service::default(),
+            file: None,
         }
     }
 }
@@ -94,7 +98,9 @@ impl Settings {
     pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
         let default = Path::new(DEFAULT_FILE);
         let file = file.or_else(|| default.exists().then_some(default));
-        read::read(file, None)
+        let mut settings = read::read(file, None)?;
+        settings.file = file.map(Path::to_owned);
+        Ok(settings)
     }
 
     /// Reads `file` and, in place of the environment, these variables.

@@ -1,6 +1,6 @@
 //! What each setting may be: the one table behind every message about a wrong one.
 
-use super::{CameraKind, Fault, Security, Settings, SettingsError};
+use super::{CameraKind, Fault, Security, Settings, SettingsError, Trigger};
 use crate::exposure::FrameKind;
 
 /// What one key may hold.
@@ -174,6 +174,19 @@ pub(super) fn check_for_run(settings: &Settings) -> Result<(), SettingsError> {
             fault("camera.folder", "", "is not set; name the folder into which the camera's program writes FITS files");
         }
         (CameraKind::Replay, None) => fault("camera.folder", "", "is not set; name the folder of the recorded night"),
+        _ => {}
+    }
+    let wired = matches!(settings.camera.kind, CameraKind::Serial | CameraKind::Sg4);
+    match settings.camera.trigger {
+        Trigger::Cadence if !wired => {
+            let allowed =
+                "must be \"external\" with this camera.kind: only a camera on a wire takes exposures on command";
+            fault("camera.trigger", "\"cadence\"", allowed);
+        }
+        Trigger::External if settings.camera.kind == CameraKind::Sg4 => {
+            let allowed = "must be \"cadence\" with camera.kind = \"sg4\": these cameras expose on command alone";
+            fault("camera.trigger", "\"external\"", allowed);
+        }
         _ => {}
     }
     if settings.observatory.code == "ZTF" {

@@ -143,6 +143,14 @@ impl Uplink {
         Ok(Self { shared, spool, thread: Some(thread) })
     }
 
+    /// An uplink without a thread: everything stays in `spool`.
+    pub fn held(spool: Arc<Spool>) -> Self {
+        let shared = Arc::new(Shared::default());
+        shared.note(|status| status.state = State::Stopped);
+        shared.control().ended = true;
+        Self { shared, spool, thread: None }
+    }
+
     /// The uplink in figures.
     pub fn status(&self) -> UplinkStatus {
         let spool = self.spool.status();
