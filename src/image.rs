@@ -85,3 +85,25 @@ pub mod mask {
 
 /// One mask value a pixel, bits of [`mask`].
 pub type Mask = Array2<u16>;
+
+/// Values that stand in place of some pixels of an image, which itself stays as it is.
+#[derive(Debug, Clone, Default)]
+pub struct Overlay {
+    /// Row, column, value; in the order of the rows.
+    pixels: Vec<(u32, u32, f32)>,
+}
+
+impl Overlay {
+    /// Of pixels (column, row) and their values, each pixel once.
+    pub fn new(pixels: impl IntoIterator<Item = ((usize, usize), f32)>) -> Self {
+        let mut pixels: Vec<_> = pixels.into_iter().map(|((x, y), value)| (y as u32, x as u32, value)).collect();
+        pixels.sort_unstable_by_key(|(y, x, _)| (*y, *x));
+        Self { pixels }
+    }
+
+    /// Columns and values of a row.
+    pub fn row(&self, y: usize) -> impl Iterator<Item = (usize, f32)> {
+        let start = self.pixels.partition_point(|(row, ..)| (*row as usize) < y);
+        self.pixels[start..].iter().take_while(move |(row, ..)| *row as usize == y).map(|(_, x, v)| (*x as usize, *v))
+    }
+}

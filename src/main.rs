@@ -7,7 +7,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use nightjar::commands::{Command, Failure};
 use nightjar::service::log;
+use nightjar::service::memory::ImagePages;
 use nightjar::settings::Settings;
+
+#[global_allocator]
+static ALLOCATOR: ImagePages = ImagePages::new();
 
 /// Turns a telescope's exposures into alerts in Kafka.
 #[derive(Debug, Parser)]

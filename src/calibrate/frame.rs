@@ -50,7 +50,7 @@ const FLUX_SIGMAS_2: f32 = 4.0;
 ///
 /// When the geometry cannot be, a master does not fit the frame, or there is no sky in it.
 pub fn calibrate(
-    raw: RawFrame,
+    mut raw: RawFrame,
     masters: &Masters,
     parameters: &CalibrationParameters,
 ) -> Result<CalibratedFrame, CalibrateError> {
@@ -64,6 +64,9 @@ pub fn calibrate(
     if let Some(missing) = &raw.missing {
         copy_missing(missing, &raw.amplifiers, &mosaic, &mut pixels, &mut bits);
     }
+    // The raw pixels have served.
+    raw.pixels = Image::filled(0, 0, 0.0);
+    raw.missing = None;
     let saturated = saturation::grow(&mut bits, pixels.view());
 
     let no_sky = || CalibrateError::NoSky { file: file.clone() };
@@ -74,6 +77,7 @@ pub fn calibrate(
     let gain_known = raw.amplifiers.iter().all(|amplifier| amplifier.gain.is_some());
     let noise_model = NoiseModel::new(&readouts, &mosaic, &chosen, &background, gain_known);
     let variance = subtract(&mut pixels, &bits, &background, &noise_model, &chosen);
+    super::columns::flag(pixels.view(), &mut bits, background.median_noise());
     let cosmic_rays = if parameters.cosmic_rays {
         cosmic_rays::flag(pixels.view(), variance.view(), &mut bits)
     } else {

@@ -10,10 +10,21 @@ pub(super) fn cut_out(difference: &Difference, x: f64, y: f64, sign: f64) -> Cut
     let half = (CUTOUT_SIDE / 2) as i64;
     let (cx, cy) = (x.round() as i64 - half, y.round() as i64 - half);
     let cut = |image: &Array2<f32>, factor: f32| {
-        Array2::from_shape_fn((CUTOUT_SIDE, CUTOUT_SIDE), |(iy, ix)| {
-            let place = usize::try_from(cx + ix as i64).ok().zip(usize::try_from(cy + iy as i64).ok());
-            place.and_then(|(x, y)| image.get([y, x])).map_or(f32::NAN, |v| factor * v)
-        })
+        let mut cutout = Array2::from_elem((CUTOUT_SIDE, CUTOUT_SIDE), f32::NAN);
+        let (height, width) = image.dim();
+        // Columns of the cut-out that lie on the image.
+        let (from, to) = ((-cx).clamp(0, CUTOUT_SIDE as i64), (width as i64 - cx).clamp(0, CUTOUT_SIDE as i64));
+        for (iy, mut row) in cutout.outer_iter_mut().enumerate() {
+            let y = usize::try_from(cy + iy as i64).ok().filter(|y| *y < height && from < to);
+            let Some(pixels) = y.and_then(|y| image.row(y).to_slice()) else { continue };
+            let (Some(row), pixels) = (row.as_slice_mut(), &pixels[(cx + from) as usize..(cx + to) as usize]) else {
+                continue;
+            };
+            for (out, pixel) in row[from as usize..to as usize].iter_mut().zip(pixels) {
+                *out = factor * pixel;
+            }
+        }
+        cutout
     };
     Cutouts {
         science: cut(&difference.science.pixels().pixels, 1.0),

@@ -8,8 +8,11 @@ pub mod context;
 mod cutout;
 pub mod fit;
 pub mod peaks;
+mod place;
 pub mod rules;
 pub mod shape;
+mod tracks;
+pub mod trail;
 
 use ndarray::Array2;
 use rayon::prelude::*;
@@ -121,6 +124,14 @@ pub struct Candidate {
     pub mag_err: f64,
     /// Reduced chi² of the PSF fit on the difference (`chipsf`).
     pub chi: f64,
+    /// The same within 2.5 px.
+    pub core_chi: f64,
+    /// Significance of a profile far narrower than the PSF in it: about 0 for a point source.
+    pub sharpness: f64,
+    /// Whether it is worth a fit as a trail.
+    may_trail: bool,
+    /// Whether it fits the PSF so well that nothing but a long track in its place speaks against it.
+    regular: bool,
     /// Flux in an aperture of 14 px diameter, electrons, positive at the source, and its error.
     pub aperture14: (f64, f64),
     /// Flux in an aperture of 18 px diameter, electrons, positive at the source, and its error.
@@ -166,6 +177,8 @@ pub struct Candidate {
 /// What held for the whole exposure.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conditions {
+    /// How the difference was made: "zogy" or "kernel-fit".
+    pub method: &'static str,
     /// Magnitude of one electron a exposure: `mag = zero_point − 2.5 log10(flux)`.
     pub zero_point: f64,
     /// Its uncertainty (standard error), magnitudes.
@@ -254,6 +267,7 @@ pub fn detect(difference: &Difference, reference: &ReferenceContext<'_>, thresho
     };
     let mut candidates: Vec<Candidate> = peaks.par_iter().filter_map(|peak| measure.candidate(peak)).collect();
     remove_twins(&mut candidates, fwhm);
+    tracks::join(&measure, &mut candidates, fwhm);
     candidates.sort_by(|a, b| a.y.total_cmp(&b.y).then(a.x.total_cmp(&b.x)));
     let frame = &difference.science;
     let (science, resampled) = (fwhm, difference.registration.psf_reference.fwhm_at(centre.0, centre.1));
@@ -263,6 +277,7 @@ pub fn detect(difference: &Difference, reference: &ReferenceContext<'_>, thresho
     };
     let (right, top) = (width as f64 - 1.0, height as f64 - 1.0);
     let conditions = Conditions {
+        method: difference.method.name(),
         zero_point,
         zero_point_err,
         zero_point_rms,
@@ -308,18 +323,18 @@ fn remove_twins(candidates: &mut Vec<Candidate>, fwhm: f64) {
 }
 
 /// The PSF of D at the places where there are peaks.
-fn places(difference: &Difference, peaks: &[Peak]) -> std::collections::HashMap<(usize, usize), fit::Place> {
+fn places(difference: &Difference, peaks: &[Peak]) -> std::collections::HashMap<(usize, usize), place::Place> {
     let wanted: std::collections::HashSet<(usize, usize)> =
         peaks.iter().map(|p| (p.column / PLACE, p.row / PLACE)).collect();
     let middle = |cell: usize| (cell * PLACE + PLACE / 2) as f64;
-    wanted.into_par_iter().map(|(c, r)| ((c, r), fit::Place::new(difference, middle(c), middle(r)))).collect()
+    wanted.into_par_iter().map(|(c, r)| ((c, r), place::Place::new(difference, middle(c), middle(r)))).collect()
 }
 
 /// What the measurement of each candidate needs.
 struct Measure<'a> {
     difference: &'a Difference,
     neighbours: Neighbours<'a>,
-    places: std::collections::HashMap<(usize, usize), fit::Place>,
+    places: std::collections::HashMap<(usize, usize), place::Place>,
     zero_point: f64,
     threshold: f64,
     reference: &'a ReferenceContext<'a>,
@@ -367,7 +382,11 @@ impl Measure<'_> {
             sky: level_around(&cutouts.difference),
             edge_distance: rules::edge_distance(fit.x, fit.y, width, height),
             rb: real_bogus(&fit, &shape, peak.snr),
-            trail_px: trail_length(difference, &fit, &shape),
+            trail_px: 0.0,
+            core_chi: fit.core_chi,
+            sharpness: fit.sharpness,
+            may_trail: rules::may_trail(rejected, &fit, peak.snr),
+            regular: rules::is_regular(&fit) && fit.sharpness < 1.0,
             difference_snr: peak_over_rms(&cutouts.difference),
             score_snr: flux / f64::from(difference.sky_noise.at(peak.column, peak.row)),
             neighbour: self.neighbours.of(rx, ry),
@@ -375,15 +394,6 @@ impl Measure<'_> {
             cutouts: rejected.is_none().then_some(cutouts),
             rejected,
         })
-    }
-}
-
-/// Length of a mover's trail, pixels, 0 for a point: a line of length L adds L²/12 to the variance along it.
-fn trail_length(difference: &Difference, fit: &fit::Fit, shape: &shape::Shape) -> f64 {
-    if rules::is_trail(difference, fit, shape) {
-        (12.0 * (shape.a * shape.a - shape.b * shape.b)).max(0.0).sqrt()
-    } else {
-        0.0
     }
 }
 

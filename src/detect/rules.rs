@@ -6,6 +6,7 @@
 
 use super::fit::Fit;
 use super::shape::Shape;
+use super::trail::Trail;
 use super::{Peak, Rule};
 use crate::image::mask;
 use crate::subtract::Difference;
@@ -18,15 +19,18 @@ const MASKED_SHARE: f64 = 0.1;
 const FILL_DISTANCE: isize = 3;
 /// An opposite lobe of this part of the peak makes a dipole.
 const DIPOLE: f64 = 0.35;
-/// A trail's axes differ by this factor at least.
-const TRAIL_ELONGATION: f64 = 1.3;
-/// Its major axis exceeds the PSF's by this factor at least.
-const TRAIL_LENGTH: f64 = 1.25;
-/// Its minor axis over the PSF's lies in this range: 0.87 to 1.5 for synthetic movers, outside it for the long tracks of
-/// cosmic rays on the Bosque Alegre frames.
-const TRAIL_BREADTH: (f64, f64) = (0.85, 1.5);
+/// Sharpness of cosmic rays and hot pixels, by how much of the source's significance a point source's grows, and
+/// by how much of that of the star it sits on.
+const SHARP: (f64, f64, f64) = (3.2, 0.01, 0.016);
+/// What is broader than the PSF by as much, by its sharpness, is no point source.
+const BROAD: (f64, f64, f64) = (-3.3, -0.03, -0.03);
+/// The same of a trail, which has more pixels to show it.
+const SHARP_TRAIL: f64 = 1.2;
 /// Below this significance a trail cannot be told from a cosmic ray's track.
 const TRAIL_SIGNIFICANCE: f64 = 9.0;
+/// A shorter trail is a point, in units of the FWHM; and a shorter track no track.
+const SHORTEST_TRAIL: f64 = 0.7;
+const SHORTEST_TRACK: f64 = 1.5;
 /// The reference is empty where it lies below this many noises of a pixel.
 const EMPTY: f32 = 5.0;
 /// Connected pixels of the 3×3 that a source has at least.
@@ -50,19 +54,17 @@ pub fn judge(difference: &Difference, peak: &Peak, fit: &Fit, shape: &Shape, thr
     }
     let snr = peak.snr;
     let photon_snr = (fit.flux / fit.photon_err.max(f64::MIN_POSITIVE)).abs().max(snr);
-    let limit = |pixels: usize| 1.3 + 5.0 * (2.0 / pixels.max(1) as f64).sqrt() + 0.005 * photon_snr * photon_snr;
-    if fit.core_chi > limit(fit.core_pixels) || fit.chi > limit(fit.pixels) {
-        if is_trail(difference, fit, shape) {
-            return None;
-        }
-        // Sharper than the PSF, or merely not of its shape.
-        return Some(if shape.fwhm < difference.registration.psf_science.fwhm_at(fit.x, fit.y) {
-            Rule::CosmicRay
-        } else {
-            Rule::Shape
-        });
+    if is_sharp(fit, photon_snr) {
+        return Some(Rule::CosmicRay);
     }
-    if shape.opposite > DIPOLE && shape.opposite * snr > 4.5 {
+    // What the error of a bright star's model adds to the error of the flux, it adds to chi² too.
+    let model_error = (fit.flux_err / fit.photon_err.max(f64::MIN_POSITIVE)).powi(2) - 1.0;
+    let limit = |pixels: usize| chi_limit(pixels, photon_snr) + model_error.max(0.0);
+    let broad = BROAD.0 + BROAD.1 * photon_snr + BROAD.2 * fit.reference_snr;
+    if fit.core_chi > limit(fit.core_pixels) || fit.sharpness < broad {
+        return Some(Rule::Shape);
+    }
+    if !is_regular(fit) && shape.opposite > DIPOLE && shape.opposite * snr > 4.5 {
         return Some(Rule::Dipole);
     }
     let flux_snr = fit.flux.abs() / fit.flux_err.max(f64::MIN_POSITIVE);
@@ -72,17 +74,58 @@ pub fn judge(difference: &Difference, peak: &Peak, fit: &Fit, shape: &Shape, thr
     None
 }
 
-/// A mover: longer than the PSF in one direction, as broad as it in the other, on sky that is empty in the
-/// reference. Residuals of bright stars are as long, but sit on their stars.
-pub fn is_trail(difference: &Difference, fit: &Fit, shape: &Shape) -> bool {
-    let psf = difference.registration.psf_science.fwhm_at(fit.x, fit.y) / 2.3548;
-    let long = shape.a > TRAIL_ELONGATION * shape.b && shape.a > TRAIL_LENGTH * psf;
-    let broad = (TRAIL_BREADTH.0 * psf..TRAIL_BREADTH.1 * psf).contains(&shape.b);
-    let bright = fit.flux > TRAIL_SIGNIFICANCE * fit.photon_err;
-    let (x, y) = (fit.x.round().max(0.0) as usize, fit.y.round().max(0.0) as usize);
+/// Largest chi² a degree of freedom of so many pixels of a source of this significance: a bright one shows every
+/// error of the PSF model.
+fn chi_limit(pixels: usize, snr: f64) -> f64 {
+    1.0 + 4.2 * (2.0 / pixels.max(1) as f64).sqrt() + 0.0015 * snr * snr
+}
+
+/// Whether a source fits the PSF so well that only a closer look would tell it from anything else.
+pub fn is_regular(fit: &Fit) -> bool {
+    fit.core_chi < 1.0 + 1.5 * (2.0 / fit.core_pixels.max(1) as f64).sqrt()
+}
+
+/// Whether what was measured as a point may be a trail: too broad for the PSF, or no clear case.
+pub fn may_trail(rejected: Option<Rule>, fit: &Fit, snr: f64) -> bool {
+    match rejected {
+        None => !is_regular(fit),
+        Some(Rule::Shape) => !is_sharp(fit, snr),
+        Some(_) => false,
+    }
+}
+
+/// A source that is missing from the science image is seen through the resampling, and was in many exposures: it
+/// has to be sharper.
+fn is_sharp(fit: &Fit, snr: f64) -> bool {
+    let gone = if fit.flux < 0.0 { 2.0 } else { 1.0 };
+    fit.sharpness > gone * (SHARP.0 + SHARP.1 * snr) + SHARP.2 * fit.reference_snr
+}
+
+/// Whether a fitted trail is the track of a charged particle: longer than a point, and narrower than the PSF.
+pub fn is_track(difference: &Difference, trail: &Trail) -> bool {
+    let (fwhm, local) = significance(difference, trail);
+    trail.length > SHORTEST_TRACK * fwhm && trail.sharpness > SHARP_TRAIL + SHARP.1 * local
+}
+
+/// FWHM of the PSF at a trail, and the significance of a stretch as long as a point source.
+fn significance(difference: &Difference, trail: &Trail) -> (f64, f64) {
+    let fwhm = difference.registration.psf_science.fwhm_at(trail.x, trail.y);
+    let snr = (trail.flux / trail.flux_err.max(f64::MIN_POSITIVE)).abs();
+    (fwhm, snr / (1.0 + trail.length / fwhm).sqrt())
+}
+
+/// Whether a fitted trail is a mover: as broad as the PSF, straight, on sky that is empty in the reference.
+/// Residuals of bright stars are as long, but sit on their stars.
+pub fn is_mover(difference: &Difference, trail: &Trail) -> bool {
+    let (fwhm, local) = significance(difference, trail);
+    let (x, y) = (trail.x.round().max(0.0) as usize, trail.y.round().max(0.0) as usize);
     let noise = difference.pixel_noise.at(x, y);
     let empty = difference.template.pixels.get([y, x]).is_some_and(|v| v.abs() < EMPTY * noise);
-    long && broad && bright && empty && shape.opposite < DIPOLE
+    empty
+        && trail.flux.abs() > TRAIL_SIGNIFICANCE * trail.flux_err
+        && trail.length > SHORTEST_TRAIL * fwhm
+        && trail.chi < chi_limit(trail.pixels, local)
+        && trail.sharpness < SHARP.0 + SHARP.1 * local
 }
 
 /// Distance of a pixel position to the nearest edge of the image, pixels.

@@ -33,7 +33,7 @@ pub struct Shape {
     pub sumrat: f64,
     /// Mask bits of the 5×5.
     pub flags: u16,
-    /// Deepest opposite score within two FWHM over the score of the source, 0 to 1 and more.
+    /// Deepest opposite score within 1.4 FWHM over the score of the source, 0 to 1 and more.
     pub opposite: f64,
 }
 
@@ -53,7 +53,7 @@ pub fn measure(difference: &Difference, x: f64, y: f64, sign: f64, psf_fwhm: f64
         absolute += value.abs();
     });
     let (mut peak, mut deepest) = (0.0f64, 0.0f64);
-    let reach = (2.0 * psf_fwhm).ceil() as isize;
+    let reach = (1.4 * psf_fwhm).round() as isize;
     for_box(image, x, y, reach, |px, py| {
         let value = sign * f64::from(difference.score.pixels[[py, px]]);
         peak = peak.max(value);

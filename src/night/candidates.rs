@@ -67,6 +67,8 @@ struct Line<'a> {
     class_star: f64,
     nneg: u32,
     nbad: u32,
+    core_chi: f64,
+    sharpness: f64,
 }
 
 impl<'a> Line<'a> {
@@ -95,12 +97,14 @@ impl<'a> Line<'a> {
             class_star: round(c.class_star, 3),
             nneg: c.nneg,
             nbad: c.nbad,
+            core_chi: round(c.core_chi, 3),
+            sharpness: round(c.sharpness, 2),
         }
     }
 }
 
 /// The header of `candidates.csv`: the fields of [`Line`] in their order.
-const COLUMNS: [&str; 22] = [
+const COLUMNS: [&str; 24] = [
     "exposure",
     "x",
     "y",
@@ -123,6 +127,8 @@ const COLUMNS: [&str; 22] = [
     "class_star",
     "nneg",
     "nbad",
+    "core_chi",
+    "sharpness",
 ];
 
 pub(super) fn round(value: f64, decimals: i32) -> f64 {

@@ -7,7 +7,8 @@ use crate::register::polynomial::Map;
 use crate::register::stars::find;
 use crate::register::{RegisterError, register};
 use crate::service::clock::Stopwatch;
-use crate::subtract::{Difference, SubtractError, subtract};
+use crate::subtract::method::Method;
+use crate::subtract::{DifferenceImages, SubtractError, subtract};
 use crate::wcs::Wcs;
 
 /// Largest deviation of the polynomial guess from the two frames' world coordinates, reference pixels.
@@ -27,8 +28,8 @@ pub enum CompareError {
 /// What came of a comparison.
 #[derive(Debug)]
 pub struct Compared {
-    /// The difference image.
-    pub difference: Difference,
+    /// The difference image and what belongs to it.
+    pub images: DifferenceImages,
     /// What changed.
     pub detections: Detections,
     /// Seconds of register, subtract, detect.
@@ -45,17 +46,18 @@ pub fn compare(
     reference: &CalibratedFrame,
     context: &ReferenceContext<'_>,
     threshold: f64,
+    method: Method,
 ) -> Result<Compared, CompareError> {
     let watch = Stopwatch::start();
     let stars = find(&science);
     let guess = guess(&science, context.wcs);
     let registration = register(&science, &stars, reference, context.stars, guess.as_ref())?;
     let registered = watch.seconds();
-    let difference = subtract(science, reference, registration)?;
+    let difference = subtract(science, reference, registration, method)?;
     let subtracted = watch.seconds();
     let detections = detect(&difference, context, threshold);
     let seconds = [registered, subtracted - registered, watch.seconds() - subtracted];
-    Ok(Compared { difference, detections, seconds })
+    Ok(Compared { images: difference.into_images(), detections, seconds })
 }
 
 /// The map from science to reference pixels by the two frames' world coordinates, where both have them.

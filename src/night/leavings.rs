@@ -14,13 +14,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::candidates::{CandidateTable, round};
-use super::compare::Compared;
 use super::outcome::{Outcome, StageSeconds};
 use crate::alert::Alert;
 use crate::calibrate::mask_header;
+use crate::detect::Detections;
 use crate::exposure::ExposureId;
 use crate::fits::{HduOut, Plane, write_fits};
-use crate::subtract::Difference;
+use crate::subtract::DifferenceImages;
 
 /// Everything in the folder that a rehearsal makes.
 const OURS: [&str; 5] = ["candidates.csv", "alerts", "difference", "summary.json", "spool"];
@@ -60,6 +60,8 @@ pub struct ExposureSummary {
     pub alerts: usize,
     /// Alerts that Kafka has acknowledged.
     pub acknowledged: usize,
+    /// How the difference was made, "zogy" or "kernel-fit"; null where the exposure was not subtracted.
+    pub method: Option<&'static str>,
     /// FWHM of a star, arcseconds; null where the exposure was not subtracted.
     pub seeing_arcsec: Option<f64>,
     /// 5σ limiting magnitude; null where the exposure was not subtracted.
@@ -83,6 +85,7 @@ impl ExposureSummary {
             candidates: found.map_or(0, |f| f.candidates),
             alerts: outcome.alerts(),
             acknowledged,
+            method: found.map(|f| f.method),
             seeing_arcsec: found.map(|f| round(f.seeing_arcsec, 3)),
             limit_mag: found.map(|f| round(f.limit_mag, 3)),
             reason: outcome.reason(),
@@ -157,10 +160,15 @@ impl Leavings {
     /// # Errors
     ///
     /// When they cannot be written.
-    pub fn add(&mut self, compared: &Compared, alerts: &[Alert]) -> Result<(), LeavingsError> {
-        let exposure = &compared.detections.exposure.id;
-        self.candidates.add(&compared.detections)?;
-        self.add_difference(exposure, &compared.difference)?;
+    pub fn add(
+        &mut self,
+        detections: &Detections,
+        images: &DifferenceImages,
+        alerts: &[Alert],
+    ) -> Result<(), LeavingsError> {
+        let exposure = &detections.exposure.id;
+        self.candidates.add(detections)?;
+        self.add_difference(exposure, images)?;
         if alerts.is_empty() {
             return Ok(());
         }
@@ -173,12 +181,12 @@ impl Leavings {
         Ok(())
     }
 
-    fn add_difference(&self, exposure: &ExposureId, difference: &Difference) -> Result<(), LeavingsError> {
-        let (header, mask_header) = (difference.header(), mask_header());
+    fn add_difference(&self, exposure: &ExposureId, images: &DifferenceImages) -> Result<(), LeavingsError> {
+        let (header, mask_header) = (&images.header, mask_header());
         let planes = [
-            HduOut { name: "DIFFERENCE", header: &header, plane: Plane::F32(&difference.difference.pixels) },
-            HduOut { name: "SCORE", header: &header, plane: Plane::F32(&difference.score.pixels) },
-            HduOut { name: "MASK", header: &mask_header, plane: Plane::U16(&difference.mask) },
+            HduOut { name: "DIFFERENCE", header, plane: Plane::F32(&images.difference.pixels) },
+            HduOut { name: "SCORE", header, plane: Plane::F32(&images.score.pixels) },
+            HduOut { name: "MASK", header: &mask_header, plane: Plane::U16(&images.mask) },
         ];
         let path = self.folder.join("difference").join(format!("{exposure}.fits"));
         write_fits(&path, &planes).map_err(fault(&path))

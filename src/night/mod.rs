@@ -129,36 +129,34 @@ impl Night {
             Ok(compared) => compared,
             Err(reason) => return self.without_alerts(prepared, reason),
         };
+        let Compared { images, detections, seconds: compared } = compared;
+        // Only a rehearsal leaves images behind: without one they go before the packets are made.
+        let images = self.leavings.is_some().then_some(images);
         let seconds = &mut prepared.seconds;
-        [seconds.register, seconds.subtract, seconds.detect] = compared.seconds;
+        [seconds.register, seconds.subtract, seconds.detect] = compared;
         let mut watch = Stopwatch::start();
         let _beat = self.hearts.begin("alert");
-        let mut alerts = match self.keeping.packets(&compared.detections)? {
+        let mut alerts = match self.keeping.packets(&detections)? {
             Ok(alerts) => alerts,
             Err(error) => return self.without_alerts(prepared, error.to_string()),
         };
         seconds.alert = watch.lap();
-        latency_headers(&mut alerts, &compared.detections.exposure, seconds);
-        self.leave(&compared, &alerts)?;
+        latency_headers(&mut alerts, &detections.exposure, seconds);
+        if let (Some(leavings), Some(images)) = (&self.leavings, images) {
+            leavings.lock().unwrap_or_else(PoisonError::into_inner).add(&detections, &images, &alerts)?;
+        }
         watch.lap();
-        let mut found = Found::of(&compared.detections);
+        let mut found = Found::of(&detections);
         found.alerts = alerts.len();
-        found.sequence = self.keeping.keep(room, &compared.detections, alerts)?;
+        found.sequence = self.keeping.keep(room, &detections, alerts)?;
         seconds.spool = watch.lap();
-        Ok(Outcome { exposure: compared.detections.exposure, seconds: *seconds, result: Ok(found) })
+        Ok(Outcome { exposure: detections.exposure, seconds: *seconds, result: Ok(found) })
     }
 
     fn without_alerts(&self, prepared: &Prepared, reason: String) -> Result<Outcome, Held> {
         let exposure = prepared.waiting.exposure.clone();
         self.keeping.close_without_alerts(&exposure, &reason)?;
         Ok(Outcome { exposure, seconds: prepared.seconds, result: Err(reason) })
-    }
-
-    fn leave(&self, compared: &Compared, alerts: &[Alert]) -> Result<(), Held> {
-        if let Some(leavings) = &self.leavings {
-            leavings.lock().unwrap_or_else(PoisonError::into_inner).add(compared, alerts)?;
-        }
-        Ok(())
     }
 
     fn science(&self) -> Arc<Science> {

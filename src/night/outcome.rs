@@ -45,6 +45,8 @@ impl StageSeconds {
 /// What was found on an exposure that was subtracted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
+    /// How the difference was made: "zogy" or "kernel-fit".
+    pub method: &'static str,
     /// Candidates, those that a rule rejects included.
     pub candidates: usize,
     /// How many each rule rejected.
@@ -69,6 +71,7 @@ impl Found {
             *rejected.entry(rule.name()).or_insert(0) += 1;
         }
         Self {
+            method: detections.conditions.method,
             candidates: detections.candidates.len(),
             rejected,
             alerts: 0,
@@ -186,6 +189,7 @@ pub(super) mod tests {
                 spool: 0.05,
             },
             result: Ok(Found {
+                method: "zogy",
                 candidates: 812,
                 rejected: BTreeMap::from([("dipole", 4), ("edge", 12)]),
                 alerts: 796,

@@ -8,6 +8,7 @@ use super::bootstrap::Bootstrap;
 use super::compare::{Compared, compare};
 use super::fallbacks::Fallbacks;
 use super::intake::Waiting;
+use super::values;
 use crate::calibrate::masters::{Masters, of_night, read_folder};
 use crate::calibrate::{CalibratedFrame, CalibrationParameters, calibrate};
 use crate::camera::replay::{Recorded, RecordedNight, fits_files};
@@ -17,8 +18,9 @@ use crate::exposure::{Exposure, FrameKind};
 use crate::fits::{Header, read_image, read_planes};
 use crate::register::library::{Library, NoReference, Reference};
 use crate::register::stars::{StarList, find};
-use crate::service::events;
+use crate::service::{Stopwatch, events};
 use crate::settings::Settings;
+use crate::subtract::method::Method;
 use crate::wcs::Wcs;
 
 /// References whose pixels stay in memory: about 100 MB each of 3072×3080.
@@ -35,6 +37,7 @@ pub struct Science {
     fallbacks: Fallbacks,
     calibration: CalibrationParameters,
     threshold: f64,
+    method: Method,
     masters: Masters,
     library: Library,
     /// Fields without a reference, whose frames are kept until they make one.
@@ -105,6 +108,7 @@ impl Science {
             fallbacks: fallbacks(settings).unwrap_or_default(),
             calibration: CalibrationParameters::default(),
             threshold: settings.detect.threshold,
+            method: values::subtraction(settings.subtract.method),
             masters,
             library,
             growing: None,
@@ -213,8 +217,10 @@ impl Science {
             Ok(serving) => serving.entry,
             Err(reason) => return Err(self.without_reference(&frame, &reason)),
         };
+        let watch = Stopwatch::start();
         let reference = self.library.load(entry).map_err(|e| e.to_string())?;
         let stars = self.stars_of(&reference);
+        let fetched = watch.seconds();
         let context = ReferenceContext {
             stars: &stars,
             wcs: Some(&reference.wcs),
@@ -223,7 +229,10 @@ impl Science {
             jd: reference.jd,
             frames: reference.frames,
         };
-        let mut compared = compare(frame, &reference.frame, &context, self.threshold).map_err(|e| e.to_string())?;
+        let mut compared =
+            compare(frame, &reference.frame, &context, self.threshold, self.method).map_err(|e| e.to_string())?;
+        // A reference that is not in memory yet is read and searched for stars on the way to the registration.
+        compared.seconds[0] += fetched;
         if !reference.zero_point_known {
             let warning = format!(
                 "{}: has no MAGZP, magnitudes are instrumental; write the zero point into its header",

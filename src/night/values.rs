@@ -8,8 +8,9 @@ use super::fallbacks::Fallbacks;
 use crate::alert::{AlertParameters, Network, Profile};
 use crate::camera::HeaderFallbacks;
 use crate::service::credentials::{self, CredentialError};
-use crate::settings::{self, Settings};
+use crate::settings::{self, Settings, SubtractMethod};
 use crate::spool::{Order, SpoolParameters};
+use crate::subtract::method::Method;
 use crate::uplink::{Delivery, Security, TlsParameters, TopicParameters, UplinkParameters};
 
 /// Version of the score from shape and context that fills `rb`.
@@ -64,6 +65,15 @@ pub fn read_network(weights: &Path) -> Result<Network, String> {
     let architecture = weights.with_file_name(format!("{version}.architecture.json"));
     let read = |path: &Path| fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
     Network::from_keras(version, &read(&architecture)?, &read(weights)?).map_err(|error| error.to_string())
+}
+
+/// How the reference is subtracted.
+pub fn subtraction(method: SubtractMethod) -> Method {
+    match method {
+        SubtractMethod::Auto => Method::Auto,
+        SubtractMethod::Zogy => Method::Zogy,
+        SubtractMethod::KernelFit => Method::KernelFit,
+    }
 }
 
 /// The disk buffer.

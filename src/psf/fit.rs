@@ -6,20 +6,24 @@
 //! few shape parameters alone. Stars whose own width disagrees with the model's are left out
 //! (galaxies, blends, cosmic rays).
 
-use nalgebra::{DMatrix, DVector, Matrix4, Vector4};
+use nalgebra::{DMatrix, DVector, Vector4};
 use ndarray::Array2;
 use rayon::prelude::*;
 
+use super::degree::{self, ShapeForm};
 use super::moffat::Moffat;
+use super::normal::{Local, Share, pixel_variance, share, width_of};
 use super::residual::{Residual, StarResidual, interpolate};
 use super::star::refit;
 use super::{Field, PsfModel, stamp_radius};
 
-/// Errors of the model itself, as a fraction of its value, added to the noise.
-const MODEL_ERROR: f64 = 0.003;
+/// Widths of stars scatter by this much at least.
+const LEAST_SCATTER: f64 = 0.005;
 /// Stars whose width is off by more than this many robust sigmas are left out.
 const WIDTH_CLIP: f64 = 4.0;
 const START_BETA: f64 = 3.0;
+/// Widths of stars gather within this much about their mode, before and after they may vary over the field.
+const LOCUS: (f64, f64) = (0.05, 0.02);
 
 /// A star's pixels.
 #[derive(Debug, Clone)]
@@ -55,6 +59,9 @@ pub struct FittedStar {
     pub chi2: f64,
     /// Relative excess of its own width over the model's.
     pub width_excess: f64,
+    /// Square of what the model leaves beyond the noise within 1.5 FWHM, over the square of the model, and the
+    /// error of this by noise. Around 0 for a perfect model.
+    pub misfit: (f64, f64),
     /// Whether it was one of the stars that made the model.
     pub used: bool,
 }
@@ -73,29 +80,40 @@ impl PsfFit {
     pub fn used(&self) -> usize {
         self.stars.iter().filter(|s| s.used).count()
     }
-}
 
-/// Degree of the field polynomials that this many stars support. A prototype's cross-validation found
-/// degree 0 best below 12 stars, 1 near 20 and 2 from 30 (errors 0.012, 0.009, 0.0024).
-pub fn degree_for(stars: usize) -> usize {
-    match stars {
-        0..12 => 0,
-        12..30 => 1,
-        _ => 2,
+    /// What the model leaves of its own bright stars beyond the noise, rms as a fraction of the star: at least
+    /// this, within two standard errors.
+    pub fn misfit(&self) -> f64 {
+        const BRIGHTEST: usize = 40;
+        let mut stars: Vec<(f64, f64)> =
+            self.stars.iter().filter(|s| s.used && s.misfit.0.is_finite()).map(|s| s.misfit).collect();
+        stars.sort_by(|a, b| a.1.total_cmp(&b.1));
+        stars.truncate(BRIGHTEST);
+        let count = stars.len();
+        if count == 0 {
+            return 0.0;
+        }
+        let error = (stars.iter().map(|s| s.1 * s.1).sum::<f64>()).sqrt() / count as f64;
+        stars.sort_by(|a, b| a.0.total_cmp(&b.0));
+        (stars[count / 2].0 - 2.0 * error).max(0.0).sqrt()
     }
 }
 
-/// Fits a model to the stamps; `None` where fewer than two stars agree.
+/// Fits a model to the stamps, of the degree that cross-validation chooses; `None` where fewer than two stars
+/// agree.
 pub fn fit(field: Field, stamps: &[StarStamp], fwhm: f64, max_degree: usize) -> Option<PsfFit> {
     let mut state = State::new(field, stamps, fwhm)?;
     state.raise(0);
     state.iterate(20);
     state.drop_odd_widths();
-    let degree = degree_for(state.used()).min(max_degree);
-    if degree > 0 {
-        state.raise(degree);
-        state.iterate(8);
-        state.drop_odd_widths();
+    // The quadratic forms of the stars hold near the present model alone: to a degree of 2 first, then higher.
+    for most in [max_degree.min(2), max_degree] {
+        let degree = degree::choose(&field, &state.forms(), most);
+        if degree > state.degree {
+            state.raise(degree);
+            state.iterate(8);
+            state.drop_odd_widths();
+        }
     }
     state.iterate(8);
     if state.used() < 2 {
@@ -117,25 +135,6 @@ struct State<'a> {
     locals: Vec<Local>,
     used: Vec<bool>,
     fwhm: f64,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Local {
-    flux: f64,
-    x: f64,
-    y: f64,
-    background: f64,
-}
-
-/// A star's share of the normal equations.
-struct Share {
-    chi2: f64,
-    /// Reduced by the star's own parameters: ln α, e1, e2, β.
-    hessian: Matrix4<f64>,
-    gradient: Vector4<f64>,
-    /// The star's own step for a step of its shape: `own − coupling · shape`.
-    own: Vector4<f64>,
-    coupling: Matrix4<f64>,
 }
 
 impl<'a> State<'a> {
@@ -196,6 +195,15 @@ impl<'a> State<'a> {
             .collect()
     }
 
+    /// What each used star says of the shape.
+    fn forms(&self) -> Vec<ShapeForm> {
+        let shares = self.shares(&self.shape, &self.locals);
+        let form = |(share, stamp): (Option<Share>, &StarStamp)| {
+            share.map(|s| ShapeForm { place: stamp.centre, hessian: s.hessian, gradient: s.gradient })
+        };
+        shares.into_iter().zip(self.stamps).filter_map(form).collect()
+    }
+
     fn iterate(&mut self, most: usize) {
         let n = Field::terms(self.degree);
         let size = 3 * n + 1;
@@ -207,12 +215,8 @@ impl<'a> State<'a> {
             for (s, share) in shares.iter().enumerate() {
                 let Some(share) = share else { continue };
                 let stamp = &self.stamps[s];
-                add_share(
-                    share,
-                    &self.field.basis(stamp.centre.0, stamp.centre.1, self.degree),
-                    &mut hessian,
-                    &mut gradient,
-                );
+                let basis = self.field.basis(stamp.centre.0, stamp.centre.1, self.degree);
+                degree::add(&share.hessian, &share.gradient, &basis, &mut hessian, &mut gradient);
             }
             let mut damped = hessian.clone();
             for k in 0..size {
@@ -257,38 +261,54 @@ impl<'a> State<'a> {
         }
     }
 
-    /// Leaves out stars whose own width is not the model's, and those that the fit lost.
+    /// Leaves out what is not as wide as the stars are, and what the fit lost. Stars are where the widths are
+    /// densest: galaxies may be more, but of all widths.
     fn drop_odd_widths(&mut self) {
         let shares = self.shares(&self.shape, &self.locals);
-        let excess: Vec<Option<f64>> = shares
-            .iter()
-            .map(|share| {
-                let share = share.as_ref()?;
-                let curvature = share.hessian[(0, 0)];
-                (curvature > 0.0).then(|| {
-                    let error = (1.0 / curvature + 0.005f64.powi(2)).sqrt();
-                    share.gradient[0] / curvature / error
-                })
-            })
-            .collect();
-        let mut values: Vec<f64> = excess.iter().flatten().copied().filter(|z| z.is_finite()).collect();
-        if values.len() < 3 {
+        let widths: Vec<Option<(f64, f64)>> = shares.iter().map(|share| width_of(share.as_ref()?)).collect();
+        let known: Vec<(f64, f64)> = widths.iter().flatten().copied().collect();
+        if known.len() < 3 {
             return;
         }
-        values.sort_by(f64::total_cmp);
-        let median = values[values.len() / 2];
-        let mut deviations: Vec<f64> = values.iter().map(|z| (z - median).abs()).collect();
-        deviations.sort_by(f64::total_cmp);
-        let sigma = (1.4826 * deviations[deviations.len() / 2]).max(1.0);
-        for (s, excess) in excess.iter().enumerate() {
+        let locus = if self.degree == 0 { LOCUS.0 } else { LOCUS.1 };
+        let density = |centre: f64| -> f64 {
+            known
+                .iter()
+                .map(|(w, e)| {
+                    let s = locus.hypot(*e);
+                    (-0.5 * ((w - centre) / s).powi(2)).exp() / s
+                })
+                .sum()
+        };
+        let mode = known.iter().map(|(w, _)| (density(*w), *w)).max_by(|a, b| a.0.total_cmp(&b.0)).map_or(0.0, |m| m.1);
+        let mut near: Vec<f64> = known
+            .iter()
+            .map(|(w, e)| ((w - mode).abs(), *e))
+            .filter(|(d, e)| *d < 3.0 * locus.hypot(*e))
+            .map(|d| d.0)
+            .collect();
+        near.sort_by(f64::total_cmp);
+        let scatter = near.get(near.len() / 2).map_or(locus, |m| (1.4826 * m).clamp(LEAST_SCATTER, locus));
+        for (s, width) in widths.iter().enumerate() {
             let stamp = &self.stamps[s];
             let (local, half) = (&self.locals[s], 0.5 * self.fwhm.max(2.0));
             let strayed = (local.x - stamp.centre.0).hypot(local.y - stamp.centre.1) > half;
-            let odd = !excess.is_some_and(|z| (z - median).abs() <= WIDTH_CLIP * sigma);
+            let odd = !width.is_some_and(|(w, e)| (w - mode).abs() <= WIDTH_CLIP * scatter.hypot(e));
             if self.used[s] && (odd || strayed || local.flux <= 0.0) {
                 self.used[s] = false;
             }
         }
+    }
+
+    /// Inverse normal matrix of the field's polynomial over the stars that made the model, scaled to a mean of 1.
+    fn leverage(&self) -> Option<DMatrix<f64>> {
+        let terms = Field::terms(self.degree);
+        let mut normal = DMatrix::<f64>::zeros(terms, terms);
+        for (stamp, _) in self.stamps.iter().zip(&self.used).filter(|(_, used)| **used) {
+            let basis = DVector::from_vec(self.field.basis(stamp.centre.0, stamp.centre.1, self.degree));
+            normal += &basis * basis.transpose();
+        }
+        Some(normal.cholesky()?.inverse() * (self.used() as f64 / terms as f64))
     }
 
     fn model(&self) -> PsfModel {
@@ -302,71 +322,11 @@ impl<'a> State<'a> {
             beta: self.shape[3 * n],
             residual: None,
             radius: 0,
+            leverage: self.leverage(),
         };
         model.radius = stamp_radius(model.fwhm_at(self.field.centre.0, self.field.centre.1));
         model
     }
-}
-
-fn add_share(share: &Share, basis: &[f64], hessian: &mut DMatrix<f64>, gradient: &mut DVector<f64>) {
-    let n = basis.len();
-    let size = 3 * n + 1;
-    // Index and factor of each global parameter: which of ln α, e1, e2, β it moves, and by how much.
-    let place = |k: usize| if k == size - 1 { (3, 1.0) } else { (k / n, basis[k % n]) };
-    for k in 0..size {
-        let (p, fp) = place(k);
-        gradient[k] += fp * share.gradient[p];
-        for l in 0..size {
-            let (q, fq) = place(l);
-            hessian[(k, l)] += fp * fq * share.hessian[(p, q)];
-        }
-    }
-}
-
-/// Variance of a pixel that holds `model` electrons of a star.
-pub(super) fn pixel_variance(stamp: &StarStamp, model: f64) -> f64 {
-    let source = model.max(0.0);
-    stamp.sky_variance + stamp.source_variance * source + (MODEL_ERROR * source).powi(2)
-}
-
-/// Visits the usable pixels: place of the pixel's centre from the star's, and its value.
-fn for_each_pixel(stamp: &StarStamp, x: f64, y: f64, mut visit: impl FnMut(f64, f64, f64)) {
-    let half = (stamp.pixels.nrows() / 2) as f64;
-    let (ox, oy) = (stamp.middle.0 as f64 - half - x, stamp.middle.1 as f64 - half - y);
-    for ((iy, ix), value) in stamp.pixels.indexed_iter() {
-        if stamp.good[[iy, ix]] {
-            visit(ox + ix as f64, oy + iy as f64, f64::from(*value));
-        }
-    }
-}
-
-fn share(moffat: &Moffat, stamp: &StarStamp, local: &Local) -> Option<Share> {
-    let (mut ss, mut sl, mut ll) = (Matrix4::<f64>::zeros(), Matrix4::<f64>::zeros(), Matrix4::<f64>::zeros());
-    let (mut gs, mut gl) = (Vector4::<f64>::zeros(), Vector4::<f64>::zeros());
-    let mut chi2 = 0.0;
-    for_each_pixel(stamp, local.x, local.y, |dx, dy, value| {
-        let d = moffat.derivatives(dx, dy);
-        let model = local.flux * d.value;
-        let weight = 1.0 / pixel_variance(stamp, model);
-        let difference = value - model - local.background;
-        chi2 += weight * difference * difference;
-        let js = Vector4::from(d.shape) * local.flux;
-        let jl = Vector4::new(d.value, local.flux * d.centre[0], local.flux * d.centre[1], 1.0);
-        ss += js * js.transpose() * weight;
-        sl += jl * js.transpose() * weight;
-        ll += jl * jl.transpose() * weight;
-        gs += js * (weight * difference);
-        gl += jl * (weight * difference);
-    });
-    let inverse = ll.try_inverse()?;
-    let coupling = inverse * sl;
-    Some(Share {
-        chi2,
-        hessian: ss - sl.transpose() * coupling,
-        gradient: gs - coupling.transpose() * gl,
-        own: inverse * gl,
-        coupling,
-    })
 }
 
 fn residual_of(model: &PsfModel, state: &State<'_>) -> Option<Residual> {

@@ -15,6 +15,8 @@ use multiversion::target::target_cfg_f;
 use ndarray::parallel::prelude::*;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 
+use crate::image::Overlay;
+
 /// Poles of the recursive filter of degree 5.
 const POLES: [f32; 2] = [-0.430_575_34, -0.043_096_29];
 /// Mirrored pixels before and after a line, from which the recursions start: 0.43²⁴ is 2·10⁻⁹.
@@ -54,6 +56,11 @@ pub struct BSpline {
 impl BSpline {
     /// The spline through the pixels of an image, which must be finite.
     pub fn new(image: &Array2<f32>) -> Self {
+        Self::with(image, &Overlay::default())
+    }
+
+    /// The spline through the pixels of an image, with other values in place of some of them.
+    pub fn with(image: &Array2<f32>, overlay: &Overlay) -> Self {
         let (height, width) = image.dim();
         let mut coefficients = Array2::zeros((height + BEFORE + AFTER_COLUMN, width + BEFORE + AFTER_ROW));
         if width > 0 && height > 0 {
@@ -62,7 +69,10 @@ impl BSpline {
                 .axis_chunks_iter_mut(Axis(0), LANES)
                 .into_par_iter()
                 .zip(image.axis_chunks_iter(Axis(0), LANES))
-                .for_each_init(Vec::new, |lines, (into, rows)| filter_rows(lines, rows, into));
+                .enumerate()
+                .for_each_init(Vec::new, |lines, (chunk, (into, rows))| {
+                    filter_rows(lines, rows, into, |lane| overlay.row(chunk * LANES + lane));
+                });
             coefficients
                 .axis_chunks_iter_mut(Axis(1), LANES)
                 .into_par_iter()
@@ -92,9 +102,27 @@ impl BSpline {
         taps.value::<false>(column as isize, row as isize, (x - column) as f32, (y - row) as f32)
     }
 
+    /// Adds to `out` the values from `start` (column, row) on, each a `step` further.
+    pub fn add_along(&self, start: [f64; 2], step: [f64; 2], out: &mut [f32]) {
+        add_along(self, start, step, out);
+    }
+
     /// The coefficients for the sums of many values.
     pub(super) fn taps(&self) -> Taps<'_> {
         Taps { all: self.coefficients.as_slice().unwrap_or_default(), stride: self.coefficients.ncols() }
+    }
+}
+
+#[multiversion(targets("x86_64+avx2+fma"))]
+fn add_along(spline: &BSpline, start: [f64; 2], step: [f64; 2], out: &mut [f32]) {
+    const FMA: bool = target_cfg_f!(target_feature = "fma");
+    let taps = spline.taps();
+    for (i, out) in out.iter_mut().enumerate() {
+        let (x, y) = (start[0] + step[0] * i as f64, start[1] + step[1] * i as f64);
+        if spline.holds(x, y) {
+            let (column, row) = (x.floor(), y.floor());
+            *out += taps.value::<FMA>(column as isize, row as isize, (x - column) as f32, (y - row) as f32);
+        }
     }
 }
 
@@ -196,13 +224,22 @@ fn mirrored(index: isize, length: usize) -> usize {
     within.min(period - within)
 }
 
-/// Filters up to [`LANES`] rows and writes them with their margins.
-fn filter_rows(lines: &mut Vec<[f32; LANES]>, rows: ArrayView2<'_, f32>, mut into: ArrayViewMut2<'_, f32>) {
+/// Filters up to [`LANES`] rows, of each with the values of `instead` at its columns, and writes them with their
+/// margins.
+fn filter_rows<I: Iterator<Item = (usize, f32)>>(
+    lines: &mut Vec<[f32; LANES]>,
+    rows: ArrayView2<'_, f32>,
+    mut into: ArrayViewMut2<'_, f32>,
+    instead: impl Fn(usize) -> I,
+) {
     let (count, width) = rows.dim();
     lines.resize(width + 2 * RUN_UP, [0.0; LANES]);
     for (lane, row) in rows.outer_iter().enumerate() {
         for (line, pixel) in lines[RUN_UP..].iter_mut().zip(row) {
             line[lane] = *pixel;
+        }
+        for (x, value) in instead(lane) {
+            lines[RUN_UP + x][lane] = value;
         }
     }
     mirror_ends(lines, width);

@@ -109,18 +109,16 @@ pub fn typical_noise(frame: &CalibratedFrame) -> f32 {
 /// The pixels with what cannot be used set to the sky, except saturated cores, which mark bright stars.
 fn clean_copy(frame: &CalibratedFrame, noise: f32) -> Array2<f32> {
     let hidden = mask::UNUSABLE & !(mask::SATURATED | mask::COSMIC_RAY);
-    let mut clean = frame.pixels().pixels.clone();
-    clean.axis_chunks_iter_mut(Axis(0), 64).into_par_iter().zip(frame.mask().axis_chunks_iter(Axis(0), 64)).for_each(
-        |(mut pixels, bits)| {
-            pixels.zip_mut_with(&bits, |pixel, bits| {
-                if bits & hidden != 0 {
-                    *pixel = 0.0;
-                } else {
-                    *pixel = pixel.max(-5.0 * noise);
-                }
-            });
-        },
-    );
+    let pixels = &frame.pixels().pixels;
+    let mut clean = Array2::zeros(pixels.dim());
+    let rows = pixels.axis_iter(Axis(0)).into_par_iter().zip(frame.mask().axis_iter(Axis(0)));
+    clean.axis_iter_mut(Axis(0)).into_par_iter().zip(rows).for_each(|(mut out, (pixels, bits))| {
+        if let (Some(out), Some(pixels), Some(bits)) = (out.as_slice_mut(), pixels.to_slice(), bits.to_slice()) {
+            for ((out, pixel), bits) in out.iter_mut().zip(pixels).zip(bits) {
+                *out = if bits & hidden != 0 { 0.0 } else { pixel.max(-5.0 * noise) };
+            }
+        }
+    });
     clean
 }
 
@@ -130,8 +128,11 @@ pub fn local_maxima(image: &Array2<f32>, threshold: f32) -> Vec<(usize, usize, f
     (1..height.saturating_sub(1))
         .into_par_iter()
         .flat_map_iter(|y| {
-            let rows = [image.row(y - 1), image.row(y), image.row(y + 1)];
             let mut found = Vec::new();
+            let rows = [y - 1, y, y + 1].map(|y| image.row(y).to_slice().unwrap_or_default());
+            if rows.iter().any(|row| row.len() < width) {
+                return found;
+            }
             for x in 1..width.saturating_sub(1) {
                 let value = rows[1][x];
                 if value > threshold

@@ -89,6 +89,7 @@ const RULES: &[Rule] = &[
     rule("filters", "names with numbers from 1 up: g = 1, r = 2, i = 3, others from 10", |s| {
         s.filters.values().all(|fid| (1..=9999).contains(fid))
     }),
+    rule("subtract.method", "\"auto\", \"zogy\" or \"kernel-fit\"", |_| true),
     rule("detect.threshold", "a number of standard deviations from 3 to 100", |s| {
         (3.0..=100.0).contains(&s.detect.threshold)
     }),

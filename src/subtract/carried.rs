@@ -33,9 +33,10 @@ fn resampled(reference: &PsfModel, map: &Map, x: f64, y: f64, half: usize) -> Ar
         let shift = |k: usize| (k as f64 + 0.5) / PHASES as f64 - 0.5;
         let (px, py) = (shift(phase % PHASES), shift(phase / PHASES));
         let spline = BSpline::new(&local.stamp(px, py, reach));
-        for ((iy, ix), out) in sum.indexed_iter_mut() {
-            let (u, v) = (ix as f64 - half as f64, iy as f64 - half as f64);
-            *out += spline.value(reach as f64 + px + a * u + b * v, reach as f64 + py + c * u + d * v);
+        for (iy, mut row) in sum.outer_iter_mut().enumerate() {
+            let (u, v) = (-(half as f64), iy as f64 - half as f64);
+            let start = [reach as f64 + px + a * u + b * v, reach as f64 + py + c * u + d * v];
+            spline.add_along(start, [a, c], row.as_slice_mut().unwrap_or_default());
         }
     }
     normalised(sum)

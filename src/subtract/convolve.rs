@@ -1,17 +1,39 @@
 //! S and D of a whole image by overlap-save transforms.
 //!
-//! `S = Σⱼ φⱼ(x, y) · (Knⱼ ⊗ N − Krⱼ ⊗ R)`, likewise D. One forward transform of a block carries N as real
-//! and R as imaginary part; one inverse transform a term j gives Sⱼ as real and Dⱼ as imaginary part.
+//! `S = Σⱼ wⱼ(x, y) · (Knⱼ ⊗ N − Krⱼ ⊗ R)`, likewise D. One forward transform of a block carries N as real and R
+//! as imaginary part; the way back carries S as real and D as imaginary part.
+//!
+//! **Few transforms.** Over a block the weights wⱼ are polynomials of low degree in the place within it, u and v
+//! from −1 to 1 ([`Local`]): `S = Σ uᵃ vᵇ · (K_ab ⊗ …)` with `K_ab` combined from the Kⱼ where they are cheapest,
+//! in the spectrum. The degree is the lowest that leaves no more than [`TOLERANCE`] of a star; it is
+//! 1 or 2, however many kernels there are. On the way back the powers of v are summed behind the
+//! transforms of columns, where a row has one v, and those of u behind the transforms of rows:
+//!
+//! ```text
+//! block ─rows─► ─columns─► Z ─× K_ab─► Z_ab ─columns back─► Σ_b vᵇ ─► Z_a ─rows back─► Σ_a uᵃ ─► S, D
+//!    transforms   1           degree 1, 2: 3, 6                           2, 3
+//! ```
+//!
+//! A strip of columns goes from Z to Z_a in the second-level cache.
 
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use multiversion::multiversion;
 use ndarray::{Array2, ArrayViewMut2, Axis};
 use rayon::prelude::*;
 use rustfft::num_complex::Complex32;
 
-use super::fft::{Transform, mirrored};
+use super::fft::{STRIP, Transform, mirrored, scatter};
 use super::kernels::{KernelField, Kernels};
+use super::local::Local;
+use crate::image::{Mask, Overlay, mask};
 
 /// Side of a transform. Larger blocks waste less on their margins, smaller ones stay in cache.
 const SIDE: usize = 512;
+/// Part of the kernels (root of the sum of squares) that the polynomials within a block may leave: this part
+/// of a star's light, a tenth of what the models of bright stars are good for.
+const TOLERANCE: f64 = 2e-4;
 
 /// S (flux of a point source at each pixel, electrons) and D (electrons).
 pub struct ScoreAndDifference {
@@ -21,36 +43,50 @@ pub struct ScoreAndDifference {
     pub difference: Array2<f32>,
 }
 
-/// Convolves both images, which must be finite everywhere and of one shape.
-pub fn convolve(science: &Array2<f32>, reference: &Array2<f32>, kernels: &KernelField) -> ScoreAndDifference {
-    let margin = kernels.radii().difference;
-    let (height, width) = science.dim();
-    let transform = Transform::new(side_for(margin, height.max(width)));
-    let valid = transform.side() - 2 * margin;
-    let products: Vec<Product> = kernels.terms().par_iter().map(|term| Product::new(&transform, term)).collect();
-    let mut score = Array2::zeros((height, width));
-    let mut difference = Array2::zeros((height, width));
-    let blocks: Vec<_> = split(&mut score, valid).into_iter().zip(split(&mut difference, valid)).collect();
-    blocks.into_par_iter().for_each_init(
-        || Scratch::new(&transform),
-        |scratch, (mut score, mut difference)| {
-            scratch.load(science, reference, score.origin, margin, transform.side());
-            transform.forward(&mut scratch.image, &mut scratch.work);
-            for (j, product) in products.iter().enumerate() {
-                product.apply(&scratch.image, &mut scratch.product, transform.side());
-                transform.inverse(&mut scratch.product, &mut scratch.work);
-                add(&mut score, &mut difference, &scratch.product, (margin, transform.side()), |x, y| {
-                    kernels.basis(x, y)[j] as f32
-                });
-            }
-        },
-    );
-    ScoreAndDifference { score, difference }
+/// Both images, of one shape.
+#[derive(Clone, Copy)]
+pub struct Images<'a> {
+    /// N, electrons.
+    pub science: &'a Array2<f32>,
+    /// What stands in place of its unusable pixels.
+    pub overlay: &'a Overlay,
+    /// R on the grid and flux scale of N, finite everywhere.
+    pub template: &'a Array2<f32>,
+    /// Both images' mask: where one has no data both are taken as 0.
+    pub mask: &'a Mask,
 }
 
-fn side_for(margin: usize, longest: usize) -> usize {
-    let whole = (longest + 2 * margin).next_multiple_of(64);
-    whole.min(SIDE.max((4 * margin).next_multiple_of(64)))
+/// Convolves both images.
+pub fn convolve(images: &Images<'_>, kernels: &KernelField) -> ScoreAndDifference {
+    let (height, width) = images.science.dim();
+    let margin = kernels.radii().difference;
+    let whole = (height.max(width) + 2 * margin).next_multiple_of(64);
+    convolve_in_blocks(images, kernels, whole.min(SIDE.max((4 * margin).next_multiple_of(64))))
+}
+
+/// [`convolve`] by transforms of this side.
+pub fn convolve_in_blocks(images: &Images<'_>, kernels: &KernelField, side: usize) -> ScoreAndDifference {
+    let shape = images.science.dim();
+    let (mut score, mut difference) = (Array2::zeros(shape), Array2::zeros(shape));
+    let work = Work::new(images, kernels, side);
+    let valid = side - 2 * work.margin;
+    let parts = split(&mut score, valid).into_iter().zip(split(&mut difference, valid));
+    let queue = Mutex::new(parts);
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    // A task for each core, each with one set of buffers.
+    (0..rayon::current_num_threads()).into_par_iter().for_each(|_| {
+        let Some(mut parts) = next() else { return };
+        let mut buffers = Buffers::new(&work);
+        loop {
+            work.block(&mut parts.0, &mut parts.1, &mut buffers);
+            match next() {
+                Some(more) => parts = more,
+                None => break,
+            }
+        }
+    });
+    drop(queue);
+    ScoreAndDifference { score, difference }
 }
 
 /// A part of an output image and where it lies.
@@ -76,43 +112,161 @@ fn split(image: &mut Array2<f32>, side: usize) -> Vec<Part<'_>> {
     parts
 }
 
-struct Scratch {
-    image: Vec<Complex32>,
-    product: Vec<Complex32>,
-    work: Vec<Complex32>,
+/// What all blocks share.
+struct Work<'a> {
+    images: &'a Images<'a>,
+    kernels: &'a KernelField,
+    transform: Transform,
+    margin: usize,
+    products: Vec<Product>,
+    /// Size of each term's kernels, of 1 in all.
+    sizes: Vec<f64>,
 }
 
-impl Scratch {
-    fn new(transform: &Transform) -> Self {
-        let zeros = vec![Complex32::default(); transform.side() * transform.side()];
-        Self { image: zeros.clone(), product: zeros, work: transform.scratch() }
+/// One core's buffers.
+struct Buffers {
+    spectrum: Vec<Complex32>,
+    /// Z_a, transforms along x of S + iD for each power of u; the first takes the block on its way in.
+    powers: Vec<Vec<Complex32>>,
+    /// Strips of Z_ab.
+    strips: Vec<Vec<Complex32>>,
+    opposite: Vec<Complex32>,
+    product: Vec<Complex32>,
+    scratch: Vec<Complex32>,
+}
+
+impl Buffers {
+    fn new(work: &Work<'_>) -> Self {
+        let transform = &work.transform;
+        let row = vec![Complex32::default(); transform.side()];
+        Self {
+            spectrum: transform.spectrum(),
+            powers: vec![transform.block()],
+            strips: Vec::new(),
+            opposite: row.clone(),
+            product: row,
+            scratch: transform.scratch(),
+        }
     }
 
-    /// Fills the block whose valid part begins at `origin`; zero beyond the images.
-    fn load(
-        &mut self,
-        science: &Array2<f32>,
-        reference: &Array2<f32>,
-        origin: (usize, usize),
-        margin: usize,
-        side: usize,
-    ) {
-        let (height, width) = science.dim();
-        for (iy, row) in self.image.chunks_exact_mut(side).enumerate() {
-            row.fill(Complex32::default());
-            let y = (origin.1 + iy).wrapping_sub(margin);
-            if y >= height {
-                continue;
+    fn grow(&mut self, transform: &Transform, degree: usize) {
+        self.powers.resize_with((degree + 1).max(self.powers.len()), || transform.block());
+        let strips = Local::terms(degree).max(self.strips.len());
+        self.strips.resize_with(strips, || vec![Complex32::default(); STRIP * transform.side()]);
+    }
+}
+
+impl<'a> Work<'a> {
+    fn new(images: &'a Images<'a>, kernels: &'a KernelField, side: usize) -> Self {
+        let transform = Transform::new(side);
+        let products = kernels.terms().par_iter().map(|term| Product::new(&transform, term)).collect();
+        let (height, width) = images.science.dim();
+        let sizes = sizes(kernels, (width as f64 / 2.0, height as f64 / 2.0));
+        let margin = kernels.radii().difference;
+        Self { images, kernels, transform, margin, products, sizes }
+    }
+
+    /// S and D of one part of the image.
+    fn block(&self, score: &mut Part<'_>, difference: &mut Part<'_>, buffers: &mut Buffers) {
+        let side = self.transform.side();
+        let (height, width) = score.view.dim();
+        let local =
+            Local::fit(score.origin, (width, height), &self.sizes, TOLERANCE, |x, y| self.kernels.weights(x, y));
+        buffers.grow(&self.transform, local.degree());
+        let rows = self.load(score.origin, &mut buffers.powers[0]);
+        let Buffers { spectrum, powers, strips, opposite, product, scratch } = buffers;
+        self.transform.forward(&mut powers[0], rows, spectrum, scratch);
+        let wanted = self.margin..self.margin + height;
+        // For real and imaginary part.
+        let v: Vec<[f32; 2]> = local.places(height).map(|v| [v; 2]).collect();
+        let powers = &mut powers[..=local.degree()];
+        let strips = &mut strips[..Local::terms(local.degree())];
+        for first in (0..side).step_by(STRIP) {
+            for i in 0..STRIP {
+                let here = (first + i) * side..(first + i + 1) * side;
+                turn(&spectrum[mirrored(first + i, side) * side..][..side], opposite);
+                for (j, factors) in self.products.iter().enumerate() {
+                    let (a, b) = (&factors.a[here.clone()], &factors.b[here.clone()]);
+                    multiply(&spectrum[here.clone()], opposite, a, b, product);
+                    for (strip, weights) in strips.iter_mut().zip(local.weights()) {
+                        let row = &mut strip[i * side..(i + 1) * side];
+                        if j == 0 { scale(product, weights[j], row) } else { add_scaled(product, weights[j], row) }
+                    }
+                }
             }
-            let first = margin.saturating_sub(origin.0);
-            let last = (width + margin).saturating_sub(origin.0).min(side);
-            let x0 = origin.0 + first - margin;
-            let (n, r) = (science.row(y), reference.row(y));
-            for (i, out) in row[first..last.max(first)].iter_mut().enumerate() {
-                *out = Complex32::new(n[x0 + i], r[x0 + i]);
+            for strip in strips.iter_mut() {
+                self.transform.inverse_rows(strip, scratch);
+            }
+            for (a, power) in powers.iter_mut().enumerate() {
+                // Horner's scheme in v; the sum ends in the strip of v⁰.
+                for b in (1..=local.degree() - a).rev() {
+                    let (low, high) = two(strips, Local::term(a, b - 1), Local::term(a, b));
+                    for (low, high) in low.chunks_exact_mut(side).zip(high.chunks_exact(side)) {
+                        add_times(&mut low[wanted.clone()], &high[wanted.clone()], &v);
+                    }
+                }
+                let strip = &strips[Local::term(a, 0)];
+                scatter(strip, side, wanted.clone(), power, self.transform.stride(), first);
+            }
+        }
+        let u: Vec<f32> = local.places(width).collect();
+        let stride = self.transform.stride();
+        for (iy, (mut s, mut d)) in score.view.rows_mut().into_iter().zip(difference.view.rows_mut()).enumerate() {
+            let row = (iy + self.margin) * stride;
+            let (Some(s), Some(d)) = (s.as_slice_mut(), d.as_slice_mut()) else { continue };
+            for (a, power) in powers.iter_mut().enumerate().rev() {
+                let row = &mut power[row..row + side];
+                self.transform.inverse_rows(row, scratch);
+                let row = &row[self.margin..self.margin + width];
+                if a == local.degree() { parts(row, s, d) } else { add_parts(row, &u, s, d) }
             }
         }
     }
+
+    /// Fills the block whose wanted part begins at `origin`, zero beyond the images; gives the rows that hold something.
+    fn load(&self, origin: (usize, usize), block: &mut [Complex32]) -> Range<usize> {
+        let Images { science, overlay, template, mask } = *self.images;
+        let (height, width) = science.dim();
+        let (side, margin) = (self.transform.side(), self.margin);
+        let inside = |origin: usize, length: usize| {
+            let first = margin.saturating_sub(origin);
+            first..(length + margin).saturating_sub(origin).clamp(first, side)
+        };
+        let (rows, columns) = (inside(origin.1, height), inside(origin.0, width));
+        for (iy, row) in block.chunks_exact_mut(self.transform.stride()).enumerate().take(rows.end).skip(rows.start) {
+            let (x, y) = (origin.0 + columns.start - margin, origin.1 + iy - margin);
+            row.fill(Complex32::default());
+            let here = (science.row(y).to_slice(), template.row(y).to_slice(), mask.row(y).to_slice());
+            let (Some(n), Some(r), Some(bits)) = here else { continue };
+            let out = &mut row[columns.clone()];
+            for (out, ((n, r), bits)) in out.iter_mut().zip(n[x..].iter().zip(&r[x..]).zip(&bits[x..])) {
+                let there = bits & mask::NO_DATA == 0;
+                *out = if there { Complex32::new(*n, *r) } else { Complex32::default() };
+            }
+            let here = x..x + out.len();
+            for (column, value) in overlay.row(y).filter(|(column, _)| here.contains(column)) {
+                out[column - x].re = if bits[column] & mask::NO_DATA == 0 { value } else { 0.0 };
+            }
+        }
+        rows
+    }
+}
+
+/// The strip `low` to be changed and the strip `high` behind it.
+fn two(strips: &mut [Vec<Complex32>], low: usize, high: usize) -> (&mut [Complex32], &[Complex32]) {
+    let (before, behind) = strips.split_at_mut(high);
+    (&mut before[low], &behind[0])
+}
+
+/// How large each term's kernels are (root of the sum of squares, the largest of the four kinds), in units of
+/// the kernels at `middle`.
+fn sizes(kernels: &KernelField, middle: (f64, f64)) -> Vec<f64> {
+    let kinds: [fn(&Kernels) -> &Array2<f32>; 4] =
+        [|k| &k.score_science, |k| &k.score_reference, |k| &k.difference_science, |k| &k.difference_reference];
+    let size = |kernel: &Array2<f32>| kernel.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+    let whole = kernels.at(middle.0, middle.1);
+    let part = |term: &Kernels| kinds.map(|kind| size(kind(term)) / size(kind(&whole)).max(1e-30));
+    kernels.terms().iter().map(|term| part(term).into_iter().fold(0.0, f64::max)).collect()
 }
 
 /// The kernels of one term as factors of the packed spectrum.
@@ -128,76 +282,165 @@ struct Product {
 impl Product {
     fn new(transform: &Transform, kernels: &Kernels) -> Self {
         let side = transform.side();
-        let mut scratch = transform.scratch();
-        let mut cn = packed(&kernels.score_science, &kernels.difference_science, side);
-        let mut cr = packed(&kernels.score_reference, &kernels.difference_reference, side);
-        transform.forward(&mut cn, &mut scratch);
-        transform.forward(&mut cr, &mut scratch);
+        let (mut block, mut scratch) = (transform.block(), transform.scratch());
+        let mut spectrum = |re: &Array2<f32>, im: &Array2<f32>| {
+            block.fill(Complex32::default());
+            place(re, im, &mut block, side, transform.stride());
+            let mut spectrum = transform.spectrum();
+            transform.forward(&mut block, 0..side, &mut spectrum, &mut scratch);
+            spectrum
+        };
+        let mut a = spectrum(&kernels.score_science, &kernels.difference_science);
+        let mut b = spectrum(&kernels.score_reference, &kernels.difference_reference);
         let half = 0.5 / (side * side) as f32;
         let i = Complex32::new(0.0, 1.0);
-        Self {
-            a: cn.iter().zip(&cr).map(|(n, r)| (n + i * r) * half).collect(),
-            b: cn.iter().zip(&cr).map(|(n, r)| (n - i * r) * half).collect(),
+        for (a, b) in a.iter_mut().zip(&mut b) {
+            (*a, *b) = ((*a + i * *b) * half, (*a - i * *b) * half);
         }
-    }
-
-    fn apply(&self, spectrum: &[Complex32], out: &mut [Complex32], side: usize) {
-        for y in 0..side {
-            let row = y * side..(y + 1) * side;
-            let opposite = &spectrum[mirrored(y, side) * side..][..side];
-            let (z, a, b) = (&spectrum[row.clone()], &self.a[row.clone()], &self.b[row.clone()]);
-            multiply_row(z, opposite, a, b, &mut out[row]);
-        }
-    }
-}
-
-#[multiversion::multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
-fn multiply_row(z: &[Complex32], opposite: &[Complex32], a: &[Complex32], b: &[Complex32], out: &mut [Complex32]) {
-    let side = z.len();
-    if let (Some(first), Some(z0), Some(o0)) = (out.first_mut(), z.first(), opposite.first()) {
-        *first = a[0] * z0 + b[0] * o0.conj();
-    }
-    for x in 1..side {
-        out[x] = a[x] * z[x] + b[x] * opposite[side - x].conj();
+        Self { a, b }
     }
 }
 
 /// Two real kernels as one complex image with the origin in the corner.
-fn packed(re: &Array2<f32>, im: &Array2<f32>, side: usize) -> Vec<Complex32> {
-    let mut image = vec![Complex32::default(); side * side];
-    let mut place = |kernel: &Array2<f32>, unit: Complex32| {
+fn place(re: &Array2<f32>, im: &Array2<f32>, block: &mut [Complex32], side: usize, stride: usize) {
+    let mut add = |kernel: &Array2<f32>, unit: Complex32| {
         let reach = kernel.nrows() / 2;
         for ((iy, ix), value) in kernel.indexed_iter() {
-            image[(iy + side - reach) % side * side + (ix + side - reach) % side] += unit * value;
+            block[(iy + side - reach) % side * stride + (ix + side - reach) % side] += unit * value;
         }
     };
-    place(re, Complex32::new(1.0, 0.0));
-    place(im, Complex32::new(0.0, 1.0));
-    image
+    add(re, Complex32::new(1.0, 0.0));
+    add(im, Complex32::new(0.0, 1.0));
 }
 
-/// Adds a term, weighted by its polynomial: exact on a coarse grid of columns, linear between.
-fn add(
-    score: &mut Part<'_>,
-    difference: &mut Part<'_>,
-    product: &[Complex32],
-    (margin, side): (usize, usize),
-    weight: impl Fn(f64, f64) -> f32,
-) {
-    const STEP: usize = 16;
-    let (x0, y0) = score.origin;
-    let width = score.view.ncols();
-    for (iy, (mut s, mut d)) in score.view.rows_mut().into_iter().zip(difference.view.rows_mut()).enumerate() {
-        let source = &product[(iy + margin) * side + margin..][..width];
-        let y = (y0 + iy) as f64;
-        for from in (0..width).step_by(STEP) {
-            let to = (from + STEP).min(width);
-            let (left, right) = (weight((x0 + from) as f64, y), weight((x0 + from + STEP) as f64, y));
-            let slope = (right - left) / STEP as f32;
-            for x in from..to {
-                let w = left + slope * (x - from) as f32;
-                s[x] += w * source[x].re;
-                d[x] += w * source[x].im;
+/// Z̃ of a column from Z of the opposite one.
+#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+fn turn(column: &[Complex32], out: &mut [Complex32]) {
+    let side = column.len();
+    out[0] = column[0].conj();
+    for y in 1..side {
+        out[y] = column[side - y].conj();
+    }
+}
+
+/// `a z + b z̃`.
+#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+fn multiply(z: &[Complex32], opposite: &[Complex32], a: &[Complex32], b: &[Complex32], out: &mut [Complex32]) {
+    let length = out.len();
+    let (z, opposite, a, b) = (&z[..length], &opposite[..length], &a[..length], &b[..length]);
+    for i in 0..length {
+        let (z, o, a, b) = (z[i], opposite[i], a[i], b[i]);
+        out[i].re = a.re * z.re - a.im * z.im + (b.re * o.re - b.im * o.im);
+        out[i].im = a.re * z.im + a.im * z.re + (b.re * o.im + b.im * o.re);
+    }
+}
+
+/// `weight · product`.
+#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+fn scale(product: &[Complex32], weight: f32, out: &mut [Complex32]) {
+    let length = out.len();
+    let product = &product[..length];
+    for i in 0..length {
+        out[i].re = weight * product[i].re;
+        out[i].im = weight * product[i].im;
+    }
+}
+
+/// `out += weight · product`.
+#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+fn add_scaled(product: &[Complex32], weight: f32, out: &mut [Complex32]) {
+    let length = out.len();
+    let product = &product[..length];
+    for i in 0..length {
+        out[i].re += weight * product[i].re;
+        out[i].im += weight * product[i].im;
+    }
+}
+
+/// `low += weights · high`.
+#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+fn add_times(low: &mut [Complex32], high: &[Complex32], weights: &[[f32; 2]]) {
+    let length = low.len();
+    let (high, weights) = (&high[..length], &weights[..length]);
+    for i in 0..length {
+        low[i].re += weights[i][0] * high[i].re;
+        low[i].im += weights[i][1] * high[i].im;
+    }
+}
+
+/// Real and imaginary parts.
+#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+fn parts(row: &[Complex32], re: &mut [f32], im: &mut [f32]) {
+    let length = row.len();
+    let (re, im) = (&mut re[..length], &mut im[..length]);
+    for i in 0..length {
+        re[i] = row[i].re;
+        im[i] = row[i].im;
+    }
+}
+
+/// A step of Horner's scheme in u: times `u`, and the parts of the next coefficient added.
+#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+fn add_parts(row: &[Complex32], u: &[f32], re: &mut [f32], im: &mut [f32]) {
+    let length = row.len();
+    let (u, re, im) = (&u[..length], &mut re[..length], &mut im[..length]);
+    for i in 0..length {
+        re[i] = re[i] * u[i] + row[i].re;
+        im[i] = im[i] * u[i] + row[i].im;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kernels::Radii;
+    use super::*;
+    use crate::psf::Field;
+
+    /// A kernel that depends on everything, so that no mistake of sign, order or origin is forgiven.
+    fn kernel(radius: usize, seed: usize) -> Array2<f32> {
+        Array2::from_shape_fn((2 * radius + 1, 2 * radius + 1), |(y, x)| {
+            ((x * 7 + y * 13 + seed * 29) % 17) as f32 / 17.0 - 0.4
+        })
+    }
+
+    #[test]
+    fn blocks_give_the_direct_sums_with_kernels_that_vary() {
+        let (height, width) = (90, 150);
+        let radii = Radii { score: 3, difference: 5 };
+        let field = Field::new(width, height);
+        let places: Vec<(f64, f64)> = (0..25).map(|i| (f64::from(i % 5) * 37.0, f64::from(i / 5) * 22.0)).collect();
+        let kernels: Vec<Kernels> = (0..25)
+            .map(|i| Kernels {
+                score_science: kernel(3, i),
+                score_reference: kernel(3, i * i),
+                difference_science: kernel(5, 3 * i),
+                difference_reference: kernel(5, i + 11),
+            })
+            .collect();
+        let image = |seed: usize| {
+            Array2::from_shape_fn((height, width), |(y, x)| ((x * 31 + y * 17 + seed) % 101) as f32 - 50.0)
+        };
+        let (science, reference) = (image(0), image(55));
+        for degree in 0..=3 {
+            let kernels = KernelField::fit(field, radii, &places, &kernels, degree);
+            let (mask, overlay) = (Mask::zeros((height, width)), Overlay::default());
+            let images = Images { science: &science, overlay: &overlay, template: &reference, mask: &mask };
+            let found = convolve_in_blocks(&images, &kernels, 48);
+            for (x, y) in [(0, 0), (149, 89), (37, 38), (38, 37), (75, 45), (76, 0), (3, 88)] {
+                let at = kernels.at(x as f64, y as f64);
+                let sum = |image: &Array2<f32>, kernel: &Array2<f32>| -> f64 {
+                    let reach = kernel.nrows() / 2;
+                    let terms = kernel.indexed_iter().filter_map(|((ky, kx), value)| {
+                        let pixel = image.get([(y + reach).wrapping_sub(ky), (x + reach).wrapping_sub(kx)])?;
+                        Some(f64::from(value * pixel))
+                    });
+                    terms.sum()
+                };
+                let score = sum(&science, &at.score_science) - sum(&reference, &at.score_reference);
+                let difference = sum(&science, &at.difference_science) - sum(&reference, &at.difference_reference);
+                assert!((f64::from(found.score[[y, x]]) - score).abs() < 0.3, "S at ({x}, {y}), degree {degree}");
+                let d = f64::from(found.difference[[y, x]]);
+                assert!((d - difference).abs() < 0.3, "D at ({x}, {y}), degree {degree}: {d} for {difference}");
             }
         }
     }

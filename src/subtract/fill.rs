@@ -164,16 +164,17 @@ fn core_of(bits: &Mask, patch: &Patch) -> Option<(f64, f64, f64)> {
     Some((x, if rows.is_empty() { y as f64 } else { mean_y }, 0.5 * (widest as f64).hypot(rows.len() as f64)))
 }
 
-/// Fills a patch with the star.
-pub fn fill_with_star(image: &mut Array2<f32>, psf: &PsfModel, patch: &Patch, star: &FilledStar) {
+/// What fills a patch with the star, in the order of its pixels.
+pub fn from_star(psf: &PsfModel, patch: &Patch, star: &FilledStar) -> Vec<f32> {
     let local = psf.local(star.x, star.y);
     let reach = local_reach(patch, star).min(psf.radius());
     let middle = (star.x.round().max(0.0) as usize, star.y.round().max(0.0) as usize);
     let stamp = local.stamp(star.x - middle.0 as f64, star.y - middle.1 as f64, reach);
-    for &(x, y) in &patch.pixels {
+    let value = |&(x, y): &(usize, usize)| {
         let (ix, iy) = ((x + reach).wrapping_sub(middle.0), (y + reach).wrapping_sub(middle.1));
-        image[[y, x]] = stamp.get([iy, ix]).map_or(0.0, |v| (star.flux * f64::from(*v)) as f32);
-    }
+        stamp.get([iy, ix]).map_or(0.0, |v| (star.flux * f64::from(*v)) as f32)
+    };
+    patch.pixels.iter().map(value).collect()
 }
 
 fn local_reach(patch: &Patch, star: &FilledStar) -> usize {
@@ -182,29 +183,24 @@ fn local_reach(patch: &Patch, star: &FilledStar) -> usize {
     farthest.ceil() as usize + 2
 }
 
-/// Fills a patch from the usable pixels around it, nearer ones counting more; the sky where there are none.
-pub fn fill_from_surroundings(image: &mut Array2<f32>, bits: &Mask, patch: &Patch) {
+/// What fills a patch from the usable pixels around it, nearer ones counting more, in the order of its pixels;
+/// the sky where there are none.
+pub fn from_surroundings(image: &Array2<f32>, bits: &Mask, patch: &Patch) -> Vec<f32> {
     const REACH: usize = 4;
     let (height, width) = image.dim();
-    let values: Vec<f32> = patch
-        .pixels
-        .iter()
-        .map(|&(x, y)| {
-            let (mut sum, mut weights) = (0.0, 0.0);
-            for py in y.saturating_sub(REACH)..(y + REACH + 1).min(height) {
-                for px in x.saturating_sub(REACH)..(x + REACH + 1).min(width) {
-                    if bits[[py, px]] & mask::UNUSABLE == 0 {
-                        let r2 = (px as f32 - x as f32).powi(2) + (py as f32 - y as f32).powi(2);
-                        let weight = 1.0 / (r2 * r2);
-                        sum += weight * image[[py, px]];
-                        weights += weight;
-                    }
+    let value = |&(x, y): &(usize, usize)| {
+        let (mut sum, mut weights) = (0.0, 0.0);
+        for py in y.saturating_sub(REACH)..(y + REACH + 1).min(height) {
+            for px in x.saturating_sub(REACH)..(x + REACH + 1).min(width) {
+                if bits[[py, px]] & mask::UNUSABLE == 0 {
+                    let r2 = (px as f32 - x as f32).powi(2) + (py as f32 - y as f32).powi(2);
+                    let weight = 1.0 / (r2 * r2);
+                    sum += weight * image[[py, px]];
+                    weights += weight;
                 }
             }
-            if weights > 0.0 { sum / weights } else { 0.0 }
-        })
-        .collect();
-    for (&(x, y), value) in patch.pixels.iter().zip(values) {
-        image[[y, x]] = value;
-    }
+        }
+        if weights > 0.0 { sum / weights } else { 0.0 }
+    };
+    patch.pixels.iter().map(value).collect()
 }

@@ -9,29 +9,35 @@ pub mod carried;
 pub mod convolve;
 pub mod fft;
 pub mod fill;
+pub mod floor;
+pub mod kernel_fit;
 pub mod kernels;
+mod local;
 pub mod mesh;
+pub mod method;
 pub mod score;
 
 use ndarray::{Array2, Axis};
 use rayon::prelude::*;
 
 use crate::calibrate::CalibratedFrame;
-use crate::image::{Image, Mask, mask};
+use crate::image::{Image, Mask, Overlay, mask};
 use crate::register::Registration;
-use crate::register::resample::{Source, marks, resample};
+use crate::register::resample::{Resampled, Source, marks, resample};
 use crate::register::spline::BSpline;
 use crate::register::stars::typical_noise;
 use crate::units::{Electrons, Electrons2, Ratio};
 use fill::{FilledStar, Patch};
+use floor::{BrightStar, BrightStarFloor};
 use kernels::{KernelField, Radii, Workshop};
 use mesh::Mesh;
+use method::{Chosen, Method};
 use score::{Appraiser, Score};
 
 /// Boxes in which the background of D and the noise of S are measured, pixels.
 const BOX: usize = 96;
-/// Degree of the kernels' polynomials over the field.
-const KERNEL_DEGREE: usize = 2;
+/// Degree of the kernels' weights over the field.
+const KERNEL_DEGREE: usize = 4;
 /// The measured scale of S on empty sky is doubtful outside this range.
 const SCALE_RANGE: std::ops::RangeInclusive<f64> = 0.8..=1.3;
 
@@ -46,6 +52,14 @@ pub enum SubtractError {
         /// Part that is covered, per cent.
         percent: f64,
     },
+    /// No PSF or no flux ratio can be trusted, and no kernel could be fitted.
+    #[error(
+        "no kernel can be had: the {objects} objects in common give neither a point-spread function and a flux ratio to trust nor a fit; look for clouds, trailed stars or a reference of another filter"
+    )]
+    NoKernel {
+        /// Objects that both frames show well enough.
+        objects: usize,
+    },
     /// The noise of the difference cannot be measured.
     #[error("the noise of the difference image is not a number; look for a blank or saturated frame")]
     NoNoise,
@@ -54,10 +68,8 @@ pub enum SubtractError {
 /// A difference image and all that was known when it was made.
 #[derive(Debug, Clone)]
 pub struct Difference {
-    /// The science frame.
+    /// The science frame; its mask is part of [`mask`](Self::mask).
     pub science: CalibratedFrame,
-    /// Science pixels as they were subtracted: unusable ones filled.
-    pub filled: Array2<f32>,
     /// The reference on the science grid and flux scale, electrons.
     pub template: Image<Electrons>,
     /// Its variance.
@@ -74,10 +86,14 @@ pub struct Difference {
     pub pixel_noise: Mesh,
     /// The kernels.
     pub kernels: KernelField,
+    /// How the kernels were made.
+    pub method: Chosen,
+    /// What the fit of the kernel came to, where there was one.
+    pub kernel_fit: Option<kernel_fit::Summary>,
     /// The registration.
     pub registration: Registration,
-    /// Fractional error of bright stars' models, ε.
-    pub bright_star_floor: f64,
+    /// Errors of bright stars' models.
+    pub bright_star_floor: BrightStarFloor,
     /// Measured over expected noise of S on empty sky, median over the frame.
     pub scale: f64,
     /// Stars that were filled in, on the science grid.
@@ -86,35 +102,80 @@ pub struct Difference {
     pub warnings: Vec<String>,
 }
 
+/// What of a difference goes into files: a quarter of its memory.
+#[derive(Debug, Clone)]
+pub struct DifferenceImages {
+    /// Cards that say how it was made.
+    pub header: crate::fits::Header,
+    /// D, electrons of the science image.
+    pub difference: Image<Electrons>,
+    /// Scorr; see [`Difference::score`].
+    pub score: Image<Ratio>,
+    /// Mask of science image and reference together.
+    pub mask: Mask,
+}
+
 /// Subtracts the registered reference from the science frame.
 pub fn subtract(
-    science: CalibratedFrame,
+    mut science: CalibratedFrame,
     reference: &CalibratedFrame,
-    registration: Registration,
+    mut registration: Registration,
+    method: Method,
 ) -> Result<Difference, SubtractError> {
     let shape = science.pixels().shape();
-    let (mut filled, clean_reference, filled_stars) = fill_both(&science, reference, &registration);
-    let (mut template, mut template_variance, bits) = put_on_grid(&science, reference, &clean_reference, &registration);
-    drop(clean_reference);
-    let covered = bits.iter().filter(|b| **b & mask::NO_DATA == 0).count() as f64 / bits.len().max(1) as f64;
+    let (fill_science, fill_reference, filled_stars) = fill_both(&science, reference, &registration);
+    let OnGrid { mut template, variance: mut template_variance, mask: mut bits, covered } =
+        put_on_grid(&science, reference, &fill_reference, &registration);
+    drop(science.take_mask());
     if covered < 0.2 {
         return Err(SubtractError::Coverage { percent: 100.0 * covered });
     }
-    for image in [&mut filled, &mut template] {
-        image.zip_mut_with(&bits, |value, b| {
-            if b & mask::NO_DATA != 0 {
-                *value = 0.0;
-            }
-        });
-    }
-    scale_to_science(&mut template, &mut template_variance, &registration);
 
     let (height, width) = shape;
     let middle = registration.ln_flux_ratio.value(width as f64 / 2.0, height as f64 / 2.0)[0].exp();
     let area = registration.map.determinant(width as f64 / 2.0, height as f64 / 2.0).abs();
     let noise = (f64::from(typical_noise(&science)), f64::from(typical_noise(reference)) * middle * area.max(1e-6));
-    let kernels = kernels_of(&registration, shape, noise);
-    let convolve::ScoreAndDifference { mut score, mut difference } = convolve::convolve(&filled, &template, &kernels);
+    let mut choice = method::choose(method, &registration);
+    let fitted = match choice.chosen {
+        Chosen::Zogy => None,
+        Chosen::KernelFit => {
+            let images = kernel_fit::Images {
+                science: &filled_copy(&science, &fill_science, &bits),
+                science_variance: &science.variance().pixels,
+                template: &template,
+                template_variance: &template_variance,
+                bits: &bits,
+            };
+            let trusted = |f: &kernel_fit::Fitted| f.summary.unseen_chi2 <= kernel_fit::WORST_UNSEEN;
+            kernel_fit::fit(&images, &registration, noise).filter(|f| method == Method::KernelFit || trusted(f))
+        }
+    };
+    let summary = fitted.as_ref().map(|f| f.summary);
+    let kernels = match fitted {
+        Some(fitted) => {
+            fitted.grow_mask(&mut bits);
+            // The fit's own flux ratio rests on all objects; the stars' does not hold where they are few.
+            let factor = fitted.flux_ratio;
+            template.par_mapv_inplace(|v| v * factor as f32);
+            template_variance.par_mapv_inplace(|v| v * (factor * factor) as f32);
+            registration.ln_flux_ratio = registration.ln_flux_ratio.plus([factor.ln()]);
+            if let Some(psf) = fitted.psf_science {
+                registration.psf_science = psf;
+            }
+            fitted.kernels
+        }
+        None => {
+            choice.fall_back(method, &registration)?;
+            kernels_of(&registration, shape, noise)
+        }
+    };
+    let images = convolve::Images {
+        science: &science.pixels().pixels,
+        overlay: &fill_science,
+        template: &template,
+        mask: &bits,
+    };
+    let convolve::ScoreAndDifference { mut score, mut difference } = convolve::convolve(&images, &kernels);
 
     let (level, _) = mesh::measure(&difference, &bits, BOX);
     level.smoothed(1).subtract_from(&mut difference);
@@ -130,13 +191,14 @@ pub fn subtract(
     let expected = expected_noise(&kernels, shape, noise);
     let scale = f64::from(sky_noise.at(width / 2, height / 2)) / expected;
     let mut warnings = registration.warnings.clone();
+    warnings.extend(choice.warning);
     if !SCALE_RANGE.contains(&scale) {
         warnings.push(format!(
             "the noise of the difference is {scale:.2} times what the images' noise predicts; check gain and read noise"
         ));
     }
     let parts = Score {
-        flux: &score,
+        shape,
         sky_noise: &sky_noise,
         science_variance: &science.variance().pixels,
         template: &template,
@@ -146,11 +208,16 @@ pub fn subtract(
         noise,
     };
     let appraiser = Appraiser::new(&parts);
-    let bright_star_floor = appraiser.bright_star_floor(&star_places(&registration, &bits));
-    let score = appraiser.corrected(bright_star_floor);
+    let bright_star_floor = BrightStarFloor::measure(
+        &appraiser,
+        &score,
+        &star_places(&registration, &bits),
+        &bright_stars(&registration, &filled_stars),
+        [registration.psf_science.clone(), registration.psf_reference.clone()],
+    );
+    appraiser.correct(&mut score, &bright_star_floor);
     Ok(Difference {
         science,
-        filled,
         template: Image::new(template),
         template_variance: Image::new(template_variance),
         mask: bits,
@@ -159,12 +226,26 @@ pub fn subtract(
         sky_noise,
         pixel_noise,
         kernels,
+        method: choice.chosen,
+        kernel_fit: summary,
         registration,
         bright_star_floor,
         scale,
         filled_stars,
         warnings,
     })
+}
+
+/// The science pixels with the unusable ones filled, 0 where there is no data.
+fn filled_copy(science: &CalibratedFrame, fill: &Overlay, bits: &Mask) -> Array2<f32> {
+    let mut image = science.pixels().pixels.clone();
+    for (y, mut row) in image.axis_iter_mut(Axis(0)).enumerate() {
+        for (x, value) in fill.row(y) {
+            row[x] = value;
+        }
+    }
+    image.zip_mut_with(bits, |value, b| *value = if b & mask::NO_DATA == 0 { *value } else { 0.0 });
+    image
 }
 
 /// Whole pixels of the matched stars that no mask touches.
@@ -178,14 +259,22 @@ fn star_places(registration: &Registration, bits: &Mask) -> Vec<(usize, usize)> 
         .collect()
 }
 
-/// Both images with their unusable pixels filled, and the saturated stars on the science grid.
+/// Stars whose wings may be seen: those in common, and the saturated ones.
+fn bright_stars(registration: &Registration, filled: &[FilledStar]) -> Vec<BrightStar> {
+    let matched = registration.matched.iter().map(|s| BrightStar { x: s.x, y: s.y, flux: s.flux });
+    matched.chain(filled.iter().map(|s| BrightStar { x: s.x, y: s.y, flux: s.flux })).collect()
+}
+
+/// What fills the unusable pixels of both images, and the saturated stars on the science grid.
 fn fill_both(
     science: &CalibratedFrame,
     reference: &CalibratedFrame,
     registration: &Registration,
-) -> (Array2<f32>, Array2<f32>, Vec<FilledStar>) {
-    let (on_science, on_reference) =
-        (Side::new(science, &registration.psf_science), Side::new(reference, &registration.psf_reference));
+) -> (Overlay, Overlay, Vec<FilledStar>) {
+    let (on_science, on_reference) = rayon::join(
+        || Side::new(science, &registration.psf_science),
+        || Side::new(reference, &registration.psf_reference),
+    );
     let map = &registration.map;
     let ratio = |x: f64, y: f64| registration.ln_flux_ratio.value(x, y)[0].exp();
     let to_reference = |star: &FilledStar| {
@@ -229,7 +318,9 @@ fn fill_both(
         .collect();
     let mut filled_stars: Vec<FilledStar> = agreed_on_science.iter().flatten().copied().collect();
     filled_stars.extend(agreed_on_reference.iter().flatten().filter_map(to_science));
-    (on_science.filled(&agreed_on_science), on_reference.filled(&agreed_on_reference), filled_stars)
+    let (science, reference) =
+        rayon::join(|| on_science.filled(&agreed_on_science), || on_reference.filled(&agreed_on_reference));
+    (science, reference, filled_stars)
 }
 
 fn mixed(own: &FilledStar, other: &FilledStar, weight: f64) -> FilledStar {
@@ -276,52 +367,85 @@ impl<'a> Side<'a> {
         ((found.x - place.x).hypot(found.y - place.y) < 2.0).then_some(found)
     }
 
-    fn filled(&self, stars: &[Option<FilledStar>]) -> Array2<f32> {
-        let mut image = self.frame.pixels().pixels.clone();
-        for (patch, star) in self.patches.iter().zip(stars) {
-            match star {
-                Some(star) => fill::fill_with_star(&mut image, self.psf, patch, star),
-                None => fill::fill_from_surroundings(&mut image, self.frame.mask(), patch),
-            }
-        }
-        image
+    /// What fills the patches.
+    fn filled(&self, stars: &[Option<FilledStar>]) -> Overlay {
+        let pixels = &self.frame.pixels().pixels;
+        let values: Vec<Vec<f32>> = self
+            .patches
+            .par_iter()
+            .zip(stars)
+            .map(|(patch, star)| match star {
+                Some(star) => fill::from_star(self.psf, patch, star),
+                None => fill::from_surroundings(pixels, self.frame.mask(), patch),
+            })
+            .collect();
+        Overlay::new(
+            self.patches.iter().zip(values).flat_map(|(patch, values)| patch.pixels.iter().copied().zip(values)),
+        )
     }
 }
 
-/// The reference on the science grid, its variance, and both masks together.
+/// The reference on the science grid and its flux scale, its variance, and both masks together.
+struct OnGrid {
+    template: Array2<f32>,
+    variance: Array2<f32>,
+    mask: Mask,
+    /// Part of the science image that the reference covers.
+    covered: f64,
+}
+
 fn put_on_grid(
     science: &CalibratedFrame,
     reference: &CalibratedFrame,
-    clean: &Array2<f32>,
+    fill: &Overlay,
     registration: &Registration,
-) -> (Array2<f32>, Array2<f32>, Mask) {
-    let spline = BSpline::new(clean);
+) -> OnGrid {
+    let spline = BSpline::with(&reference.pixels().pixels, fill);
     let marked = marks(reference.mask());
     let source = Source { spline: &spline, variance: &reference.variance().pixels, marks: &marked };
-    let resampled = resample(source, &registration.map, science.pixels().shape());
-    let mut bits = resampled.mask;
-    bits.zip_mut_with(science.mask(), |both, own| *both |= own);
-    (resampled.pixels, resampled.variance, bits)
+    let Resampled { mut pixels, mut variance, mask: mut bits } =
+        resample(source, &registration.map, science.pixels().shape());
+    let rows = pixels.axis_iter_mut(Axis(0)).into_par_iter().zip(variance.axis_iter_mut(Axis(0)));
+    let masks = bits.axis_iter_mut(Axis(0)).into_par_iter().zip(science.mask().axis_iter(Axis(0)));
+    let empty: usize = rows
+        .zip(masks)
+        .enumerate()
+        .map(|(y, ((mut pixels, mut variance), (mut bits, own)))| {
+            let rows = (pixels.as_slice_mut(), variance.as_slice_mut(), bits.as_slice_mut(), own.as_slice());
+            let (Some(pixels), Some(variance), Some(bits), Some(own)) = rows else { return 0 };
+            scale_to_science(registration, y, pixels, variance);
+            let mut empty = 0;
+            for ((pixel, bits), own) in pixels.iter_mut().zip(bits).zip(own) {
+                *bits |= own;
+                let missing = *bits & mask::NO_DATA != 0;
+                *pixel = if missing { 0.0 } else { *pixel };
+                empty += usize::from(missing);
+            }
+            empty
+        })
+        .sum();
+    let covered = 1.0 - empty as f64 / bits.len().max(1) as f64;
+    OnGrid { template: pixels, variance, mask: bits, covered }
 }
 
-fn scale_to_science(template: &mut Array2<f32>, variance: &mut Array2<f32>, registration: &Registration) {
+/// Brings row `y` of the template to the flux of the science image.
+fn scale_to_science(registration: &Registration, y: usize, pixels: &mut [f32], variance: &mut [f32]) {
     let ln_ratio = &registration.ln_flux_ratio;
-    let rows = template.axis_iter_mut(Axis(0)).into_par_iter().zip(variance.axis_iter_mut(Axis(0))).enumerate();
-    rows.for_each(|(y, (mut pixels, mut variance))| {
-        // Smooth over thousands of pixels: exact every STEP columns, linear between.
-        const STEP: usize = 32;
-        let at = |x: usize| ln_ratio.value(x as f64, y as f64)[0].exp() as f32;
-        let (mut factor, mut slope) = (at(0), 0.0);
-        for (x, (pixel, variance)) in pixels.iter_mut().zip(variance.iter_mut()).enumerate() {
-            if x % STEP == 0 && ln_ratio.degree() > 0 {
-                factor = at(x);
-                slope = (at(x + STEP) - factor) / STEP as f32;
-            }
+    // Smooth over thousands of pixels: exact every STEP columns, linear between.
+    const STEP: usize = 32;
+    let at = |x: usize| ln_ratio.value(x as f64, y as f64)[0].exp() as f32;
+    let (mut factor, mut slope) = (at(0), 0.0);
+    for (chunk, (pixels, variance)) in pixels.chunks_mut(STEP).zip(variance.chunks_mut(STEP)).enumerate() {
+        if ln_ratio.degree() > 0 {
+            factor = at(chunk * STEP);
+            slope = (at((chunk + 1) * STEP) - factor) / STEP as f32;
+        }
+        for (i, (pixel, variance)) in pixels.iter_mut().zip(variance).enumerate() {
+            let factor = factor + slope * i as f32;
             *pixel *= factor;
             *variance *= factor * factor;
-            factor += slope;
         }
-    });
+    }
 }
 
 fn kernels_of(registration: &Registration, (height, width): (usize, usize), noise: (f64, f64)) -> KernelField {
@@ -351,6 +475,12 @@ fn expected_noise(kernels: &KernelField, (height, width): (usize, usize), noise:
 }
 
 impl Difference {
+    /// Lets everything go that measurements alone need.
+    pub fn into_images(self) -> DifferenceImages {
+        let header = self.header();
+        DifferenceImages { header, difference: self.difference, score: self.score, mask: self.mask }
+    }
+
     /// Cards that say how the difference was made, behind those of the science frame.
     pub fn header(&self) -> crate::fits::Header {
         let mut header = self.science.header().clone();
@@ -359,10 +489,13 @@ impl Difference {
         let (own, other) = (&self.registration.psf_science, &self.registration.psf_reference);
         header
             .set("BUNIT", "electron", "flux of the science image")
-            .set("NJMETHOD", "ZOGY", "Zackay, Ofek & Gal-Yam 2016, kernels vary over the field")
-            .set("NJKDEG", self.kernels.degree() as i64, "degree of the kernels over the field")
+            .set("DIFFMETH", self.method.name(), self.method.source())
+            .set("NJKDEG", self.kernels.degree() as i64, "degree of the kernels' weights over the field")
+            .set("NJKTERMS", self.kernels.terms().len() as i64, "terms of the kernels over the field")
             .set("NJPSFN", science as i64, "stars of the science PSF")
             .set("NJPSFR", reference as i64, "stars of the reference PSF")
+            .set("NJMISN", self.registration.psf_misfit.0, "misfit of the science PSF, fraction of a star")
+            .set("NJMISR", self.registration.psf_misfit.1, "misfit of the reference PSF")
             .set("NJDEGN", own.degrees().0 as i64, "degree of the science PSF over the field")
             .set("NJDEGR", other.degrees().0 as i64, "degree of the reference PSF over the field")
             .set("NJRESN", degree(own.degrees()), "degree of its pixel residual, -1 for none")
@@ -370,9 +503,18 @@ impl Difference {
             .set("NJREGRMS", self.registration.rms_px, "registration residual, px rms an axis")
             .set("NJREGEXC", self.registration.excess_px, "part that centroid errors do not explain")
             .set("NJREGN", self.registration.stars as i64, "stars of the registration")
-            .set("NJEPS", self.bright_star_floor, "fractional error of bright stars")
+            .set("NJEPS", self.bright_star_floor.epsilon, "fractional error of bright stars")
+            .set("NJWINGS", self.bright_star_floor.wings, "the same of their wings")
             .set("NJSCALE", self.scale, "measured over expected noise of S on empty sky")
             .set("NJSCORE", "S/sigma below 4.5, Scorr above", "what SCORE holds");
+        if let Some(fit) = &self.kernel_fit {
+            header
+                .set("NJKCONV", fit.convolved.name(), "image that the matching kernel convolves")
+                .set("NJKSTAMP", fit.stamps as i64, "objects that the matching kernel rests on")
+                .set("NJKSHAPE", fit.shape.degree as i64, "degree of its shape over the field")
+                .set("NJKSUM", fit.shape.sum_degree as i64, "degree of its sum over the field")
+                .set("NJKCHI2", fit.unseen_chi2, "chi2 a pixel of objects that it had not seen");
+        }
         header
     }
 }

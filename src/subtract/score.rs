@@ -9,6 +9,7 @@
 use ndarray::{Array2, Axis};
 use rayon::prelude::*;
 
+use super::floor::BrightStarFloor;
 use super::kernels::KernelField;
 use super::mesh::Mesh;
 
@@ -16,15 +17,13 @@ use super::mesh::Mesh;
 pub const PRESELECTION: f32 = 4.5;
 /// Spacing of the places at which kernels are worked out for direct sums, pixels.
 const CELL: usize = 160;
-/// Typical changes of variable stars, as fractions of their fluxes.
-const VARIATIONS: [f64; 4] = [0.01, 0.03, 0.1, 0.3];
 /// Half side of the kernels of the direct sums, pixels: they hold nearly all of the squared kernels.
 const REACH: usize = 12;
 
 /// What Scorr is made from.
 pub struct Score<'a> {
-    /// S, electrons; not yet divided.
-    pub flux: &'a Array2<f32>,
+    /// Rows and columns of the image.
+    pub shape: (usize, usize),
     /// Robust standard deviation of S on empty sky.
     pub sky_noise: &'a Mesh,
     /// Variance of the science image, electrons².
@@ -70,7 +69,7 @@ pub struct Appraiser<'a> {
 impl<'a> Appraiser<'a> {
     /// Works out the kernels on a grid of cells.
     pub fn new(score: &'a Score<'a>) -> Self {
-        let (height, width) = score.flux.dim();
+        let (height, width) = score.shape;
         let (rows, columns) = (height.div_ceil(CELL), width.div_ceil(CELL));
         let cells = (0..rows * columns)
             .into_par_iter()
@@ -93,7 +92,7 @@ impl<'a> Appraiser<'a> {
             + n * cell.rests.0
             + r * cell.rests.1;
         let share = |x: usize, y: usize| sum_around(self.score.template, &cell.reference, x, y);
-        let (height, width) = self.score.flux.dim();
+        let (height, width) = self.score.shape;
         let slope_x = 0.5 * (share((x + 1).min(width - 1), y) - share(x.saturating_sub(1), y));
         let slope_y = 0.5 * (share(x, (y + 1).min(height - 1)) - share(x, y.saturating_sub(1)));
         let sky = f64::from(self.score.sky_noise.at(x, y)).powi(2);
@@ -104,11 +103,10 @@ impl<'a> Appraiser<'a> {
         Terms { noise: (scale * (photon + registration)).sqrt(), reference_share: share(x, y) }
     }
 
-    /// Scorr of the whole image with the bright-star floor `epsilon`.
-    pub fn corrected(&self, epsilon: f64) -> Array2<f32> {
-        let mut corrected = self.score.flux.clone();
-        let width = corrected.ncols();
-        corrected.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each_init(
+    /// Makes Scorr of S, with the errors of bright stars' models.
+    pub fn correct(&self, flux: &mut Array2<f32>, floor: &BrightStarFloor) {
+        let width = flux.ncols();
+        flux.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each_init(
             || vec![0.0; width],
             |noise, (y, mut row)| {
                 self.score.sky_noise.fill_row(y, noise);
@@ -119,54 +117,13 @@ impl<'a> Appraiser<'a> {
                         significance
                     } else {
                         let terms = self.terms(x, y);
-                        (f64::from(flux) / terms.noise.hypot(epsilon * terms.reference_share)) as f32
+                        (f64::from(flux) / terms.noise.hypot(floor.error(x as f64, y as f64, terms.reference_share)))
+                            as f32
                     };
                 }
             },
         );
-        corrected
     }
-
-    /// The floor ε with which constant bright stars scatter by 1, from the places of bright stars.
-    ///
-    /// Many bright stars of a field may vary: S at a star is drawn from N(0, noise² + ε² A²) where it is constant
-    /// and from a much wider distribution where it is not; ε and the share of constant stars are those of
-    /// the largest likelihood. (A quantile of |S| over noise took every second star's variation for an error.)
-    /// With fewer than 15 stars the floor is 0.01.
-    pub fn bright_star_floor(&self, places: &[(usize, usize)]) -> f64 {
-        const FEW: usize = 15;
-        let stars: Vec<(f64, Terms)> =
-            places.par_iter().map(|&(x, y)| (f64::from(self.score.flux[[y, x]]), self.terms(x, y))).collect();
-        let bright: Vec<&(f64, Terms)> = stars.iter().filter(|(_, t)| t.reference_share > 100.0 * t.noise).collect();
-        if bright.len() < FEW {
-            return 0.01;
-        }
-        let likelihood = |epsilon: f64| -> f64 {
-            let densities: Vec<(f64, f64)> = bright
-                .iter()
-                .map(|(s, t)| {
-                    let noise = t.noise.hypot(epsilon * t.reference_share);
-                    let varying = VARIATIONS.map(|v| normal(*s, noise.hypot(v * t.reference_share)));
-                    (normal(*s, noise), varying.iter().sum::<f64>() / varying.len() as f64)
-                })
-                .collect();
-            let mut constant = 0.6;
-            for _ in 0..20 {
-                let sum: f64 =
-                    densities.iter().map(|(c, v)| constant * c / (constant * c + (1.0 - constant) * v)).sum();
-                constant = (sum / densities.len() as f64).clamp(0.05, 0.95);
-            }
-            densities.iter().map(|(c, v)| (constant * c + (1.0 - constant) * v).max(f64::MIN_POSITIVE).ln()).sum()
-        };
-        let grid = (0..=24).map(|step| 0.001 * 10f64.powf(f64::from(step) / 24.0));
-        let best = grid.map(|epsilon| (likelihood(epsilon), epsilon)).max_by(|a, b| a.0.total_cmp(&b.0));
-        best.map_or(0.01, |(_, epsilon)| epsilon)
-    }
-}
-
-/// The density of a normal distribution of mean 0.
-fn normal(value: f64, sigma: f64) -> f64 {
-    (-0.5 * (value / sigma).powi(2)).exp() / sigma
 }
 
 impl Cell {

@@ -107,6 +107,7 @@ pub fn candidate(x: f64, y: f64, flux: f64) -> Candidate {
 pub fn conditions() -> Conditions {
     let (w, h) = (SHAPE.0 as f64 - 0.5, SHAPE.1 as f64 - 0.5);
     Conditions {
+        method: "zogy",
         zero_point: 26.0,
         zero_point_err: 0.004,
         zero_point_rms: 0.03,

@@ -1,5 +1,6 @@
 //! Level and noise of the boxes of the mesh.
 
+use multiversion::multiversion;
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
@@ -76,13 +77,82 @@ fn mesh(
 }
 
 fn gather(pixels: &ArrayView2<'_, f32>, mask: &Mask, y: usize, columns: std::ops::Range<usize>, buffer: &mut Vec<f32>) {
-    let values = pixels.slice(ndarray::s![y, columns.clone()]);
-    let bits = mask.slice(ndarray::s![y, columns]);
-    buffer.extend(values.iter().zip(bits).filter(|(value, bits)| usable(**value, **bits)).map(|(value, _)| *value));
+    let (values, bits) = (row(pixels, y, &columns), row(&mask.view(), y, &columns));
+    append(buffer, values.len(), |k| (values[k], usable(values[k], bits[k])));
 }
 
+/// Part of a row of an image whose rows are contiguous.
+#[inline(always)]
+fn row<'a, T>(image: &ArrayView2<'a, T>, y: usize, columns: &std::ops::Range<usize>) -> &'a [T] {
+    let row = image.clone().index_axis_move(ndarray::Axis(0), y).to_slice();
+    row.and_then(|row| row.get(columns.clone())).unwrap_or_default()
+}
+
+#[inline(always)]
 fn usable(value: f32, bits: u16) -> bool {
-    bits & mask::UNUSABLE == 0 && value.is_finite()
+    (bits & mask::UNUSABLE == 0) & value.is_finite()
+}
+
+/// Appends those of `count` values that are to be kept, without a branch for each.
+#[inline(always)]
+fn append(buffer: &mut Vec<f32>, count: usize, value: impl Fn(usize) -> (f32, bool)) {
+    let mut end = buffer.len();
+    buffer.resize(end + count, 0.0);
+    for k in 0..count {
+        let (value, keep) = value(k);
+        buffer[end] = value;
+        end += usize::from(keep);
+    }
+    buffer.truncate(end);
+}
+
+/// Sky under a row of a box: a value in its middle, and a slope to the left and to the right of it.
+#[derive(Clone, Copy)]
+struct Slopes {
+    middle: f32,
+    left: f32,
+    right: f32,
+    /// Column of the middle.
+    half: f32,
+}
+
+/// What stands above the sky in a row; 0 where a pixel is not usable.
+#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+fn residuals(values: &[f32], bits: &[u16], sky: Slopes, out: &mut [f32]) {
+    let length = out.len().min(values.len()).min(bits.len());
+    let (values, bits, out) = (&values[..length], &bits[..length], &mut out[..length]);
+    for k in 0..length {
+        let offset = k as f32 - sky.half;
+        let level = sky.middle + offset * if offset < 0.0 { sky.left } else { sky.right };
+        out[k] = if usable(values[k], bits[k]) { values[k] - level } else { 0.0 };
+    }
+}
+
+/// Sums of three neighbours, 0 at the ends.
+#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+fn triples(row: &[f32], out: &mut [f32]) {
+    let length = out.len().min(row.len());
+    out.fill(0.0);
+    if length < 3 {
+        return;
+    }
+    let inner = &mut out[1..length - 1];
+    for k in 0..inner.len() {
+        inner[k] = row[k] + row[k + 1] + row[k + 2];
+    }
+}
+
+/// Whether the sum over three rows stands above a limit, 1 or 0 a pixel, and whether any does.
+#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+fn above_limit(rows: [&[f32]; 3], limit: f32, out: &mut [u8]) -> bool {
+    let length = out.len();
+    let (above, here, below) = (&rows[0][..length], &rows[1][..length], &rows[2][..length]);
+    let mut any = 0;
+    for k in 0..length {
+        out[k] = u8::from(above[k] + here[k] + below[k] > limit);
+        any |= out[k];
+    }
+    any != 0
 }
 
 /// Gathers the pixels of a box that belong to no source above the sky of `first`.
@@ -103,62 +173,49 @@ fn gather_sky(
     let level = bilinear(&first.level, first.box_size, centre.0, centre.1);
     let limit = SOURCE_LIMIT * first.noise_at(centre.0, centre.1) * 9.0;
     // Residuals above a plane of sky, summed over three columns.
-    let mut triples = vec![0.0_f32; high * wide];
-    let mut residuals = vec![0.0_f32; high * wide];
+    let mut sums = vec![0.0_f32; high * wide];
+    let mut residual = vec![0.0_f32; high * wide];
+    let half = (centre.0 - x0 as f64) as f32;
     for (line, y) in (y0..y1).enumerate() {
         let left = bilinear(&first.level, first.box_size, x0 as f64, y as f64);
         let middle = bilinear(&first.level, first.box_size, centre.0, y as f64);
         let right = bilinear(&first.level, first.box_size, (x1 - 1) as f64, y as f64);
-        let half = (centre.0 - x0 as f64) as f32;
-        let (slope_left, slope_right) =
-            ((middle - left) / half.max(1.0), (right - middle) / (wide as f32 - 1.0 - half).max(1.0));
-        let values = pixels.slice(ndarray::s![y, x0..x1]);
-        let bits = mask.slice(ndarray::s![y, x0..x1]);
-        let residual = &mut residuals[line * wide..(line + 1) * wide];
-        for (k, (value, bits)) in values.iter().zip(bits).enumerate() {
-            let offset = k as f32 - half;
-            let sky = middle + offset * if offset < 0.0 { slope_left } else { slope_right };
-            residual[k] = if usable(*value, *bits) { value - sky } else { 0.0 };
-        }
-        let out = &mut triples[line * wide..(line + 1) * wide];
-        for k in 1..wide.saturating_sub(1) {
-            out[k] = residual[k - 1] + residual[k] + residual[k + 1];
-        }
+        let sky = Slopes {
+            middle,
+            left: (middle - left) / half.max(1.0),
+            right: (right - middle) / (wide as f32 - 1.0 - half).max(1.0),
+            half,
+        };
+        let here = line * wide..(line + 1) * wide;
+        residuals(row(pixels, y, &(x0..x1)), row(&mask.view(), y, &(x0..x1)), sky, &mut residual[here.clone()]);
+        triples(&residual[here.clone()], &mut sums[here]);
     }
     // A source's pixel, grown along x and then along y.
-    let mut along_x = vec![false; high * wide];
-    let mut is_source = vec![false; wide];
+    let mut along_x = vec![0_u8; high * wide];
+    let mut is_source = vec![0_u8; wide];
     for line in 1..high.saturating_sub(1) {
-        let (above, here, below) =
-            (&triples[(line - 1) * wide..], &triples[line * wide..], &triples[(line + 1) * wide..]);
-        let mut any = false;
-        for (k, is_source) in is_source.iter_mut().enumerate() {
-            *is_source = above[k] + here[k] + below[k] > limit;
-            any |= *is_source;
-        }
-        if !any {
+        let three = [line - 1, line, line + 1].map(|line| &sums[line * wide..(line + 1) * wide]);
+        if !above_limit(three, limit, &mut is_source) {
             continue;
         }
         let out = &mut along_x[line * wide..(line + 1) * wide];
-        for k in (0..wide).filter(|k| is_source[*k]) {
-            out[k.saturating_sub(SOURCE_GROWTH)..(k + SOURCE_GROWTH + 1).min(wide)].fill(true);
+        for k in (0..wide).filter(|k| is_source[*k] != 0) {
+            out[k.saturating_sub(SOURCE_GROWTH)..(k + SOURCE_GROWTH + 1).min(wide)].fill(1);
         }
     }
-    let mut grown = vec![false; wide];
+    let mut grown = vec![0_u8; wide];
     for y in rows {
         let line = y - y0;
-        grown.fill(false);
+        grown.fill(0);
         for near in line.saturating_sub(SOURCE_GROWTH)..(line + SOURCE_GROWTH + 1).min(high) {
             for (all, here) in grown.iter_mut().zip(&along_x[near * wide..(near + 1) * wide]) {
                 *all |= *here;
             }
         }
         // The slope of the sky inside the box is no noise: what is handed on has it taken out.
-        for x in columns.clone() {
-            if !grown[x - x0] && usable(pixels[[y, x]], mask[[y, x]]) {
-                buffer.push(residuals[line * wide + x - x0] + level);
-            }
-        }
+        let (values, bits) = (row(pixels, y, &columns), row(&mask.view(), y, &columns));
+        let (grown, residual) = (&grown[columns.start - x0..], &residual[line * wide + columns.start - x0..]);
+        append(buffer, values.len(), |k| (residual[k] + level, (grown[k] == 0) & usable(values[k], bits[k])));
     }
 }
 
