@@ -89,10 +89,12 @@ impl Pair {
     }
 
     fn step(&mut self) {
-        while let Some((_, bytes)) = self.to_host.pop_front_if(|(at, _)| *at <= self.now) {
+        while self.to_host.front().is_some_and(|(at, _)| *at <= self.now) {
+            let Some((_, bytes)) = self.to_host.pop_front() else { break };
             self.host.receive(&bytes, self.now);
         }
-        while let Some((_, bytes)) = self.to_camera.pop_front_if(|(at, _)| *at <= self.now) {
+        while self.to_camera.front().is_some_and(|(at, _)| *at <= self.now) {
+            let Some((_, bytes)) = self.to_camera.pop_front() else { break };
             if !self.dead {
                 self.camera.receive(&bytes, self.now);
             }

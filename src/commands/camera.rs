@@ -152,7 +152,7 @@ impl Machine {
                 let parameters = CameraParameters { session, highest, caps: caps.clone(), readout: READOUT };
                 Self::Link(Box::new(Camera::new(parameters)))
             }
-            Protocol::Sg4 => Self::Sg4(Box::new(Sg4Camera::new())),
+            Protocol::Sg4 => Self::Sg4(Box::default()),
         }
     }
 }

@@ -34,11 +34,11 @@ pub struct Fit {
     pub reference_snr: f64,
     /// Error of a coordinate, pixels.
     pub position_err: f64,
-    /// Chi² a degree of freedom within [`RADIUS`].
+    /// Chi² a degree of freedom within 5 px, more where the PSF is broad.
     pub chi: f64,
     /// Pixels of the fit.
     pub pixels: usize,
-    /// Chi² a pixel within [`CORE`].
+    /// Chi² a pixel within 2.5 px, likewise.
     pub core_chi: f64,
     /// Pixels of the core.
     pub core_pixels: usize,

@@ -129,9 +129,9 @@ pub struct Candidate {
     /// Significance of a profile far narrower than the PSF in it: about 0 for a point source.
     pub sharpness: f64,
     /// Whether it is worth a fit as a trail.
-    may_trail: bool,
+    pub may_trail: bool,
     /// Whether it fits the PSF so well that nothing but a long track in its place speaks against it.
-    regular: bool,
+    pub regular: bool,
     /// Flux in an aperture of 14 px diameter, electrons, positive at the source, and its error.
     pub aperture14: (f64, f64),
     /// Flux in an aperture of 18 px diameter, electrons, positive at the source, and its error.

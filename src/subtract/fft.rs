@@ -122,7 +122,7 @@ fn gather(
     }
 }
 
-/// The way back of [`gather`]: writes the numbers `rows` of [`STRIP`] columns into a block.
+/// The way back of `gather`: writes the numbers `rows` of [`STRIP`] columns into a block.
 pub fn scatter(
     columns: &[Complex32],
     side: usize,

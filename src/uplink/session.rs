@@ -324,7 +324,7 @@ impl Session {
             }
             rounds += 1;
             if self.transactional
-                && rounds % 50 == 0
+                && rounds.is_multiple_of(50)
                 && let Some(error) = client::transaction_error(&self.producer)
             {
                 return Err(self.broker("sending", &error));

@@ -182,12 +182,14 @@ impl Pair {
             self.camera.reconnected();
             self.host.connected(self.now);
         }
-        while let Some((_, bytes)) = self.to_host.on_its_way.pop_front_if(|(at, _)| *at <= self.now) {
+        while self.to_host.on_its_way.front().is_some_and(|(at, _)| *at <= self.now) {
+            let Some((_, bytes)) = self.to_host.on_its_way.pop_front() else { break };
             if !self.deaf {
                 self.host.receive(&bytes, self.now);
             }
         }
-        while let Some((_, bytes)) = self.to_camera.on_its_way.pop_front_if(|(at, _)| *at <= self.now) {
+        while self.to_camera.on_its_way.front().is_some_and(|(at, _)| *at <= self.now) {
+            let Some((_, bytes)) = self.to_camera.on_its_way.pop_front() else { break };
             self.camera.receive(&bytes, self.now);
         }
         if self.host.deadline().is_some_and(|at| at <= self.now) {

@@ -85,7 +85,7 @@ fn gather(pixels: &ArrayView2<'_, f32>, mask: &Mask, y: usize, columns: std::ops
 /// Part of a row of an image whose rows are contiguous.
 #[inline(always)]
 fn row<'a, T>(image: &ArrayView2<'a, T>, y: usize, columns: &std::ops::Range<usize>) -> &'a [T] {
-    let row = image.clone().index_axis_move(ndarray::Axis(0), y).to_slice();
+    let row = image.index_axis_move(ndarray::Axis(0), y).to_slice();
     row.and_then(|row| row.get(columns.clone())).unwrap_or_default()
 }
 

@@ -323,8 +323,9 @@ impl Camera {
 
     fn release(&mut self, frame: u32) {
         let before = self.memory.front().map(|stored| stored.frame);
-        while let Some(stored) = self.memory.pop_front_if(|stored| stored.frame <= frame) {
-            self.wishes.push_back(Wish::Forget { frame: stored.frame });
+        while let Some(stored) = self.memory.front().map(|stored| stored.frame).filter(|stored| *stored <= frame) {
+            self.memory.pop_front();
+            self.wishes.push_back(Wish::Forget { frame: stored });
         }
         self.queue(Kind::Release, frame, 0, &[]);
         if self.memory.front().map(|stored| stored.frame) != before {

@@ -295,11 +295,7 @@ impl Host {
                     self.status(packet.frame, status);
                 }
             }
-            Kind::Release => {
-                if self.releasing.is_some_and(|frame| frame <= packet.frame) {
-                    self.releasing = None;
-                }
-            }
+            Kind::Release if self.releasing.is_some_and(|frame| frame <= packet.frame) => self.releasing = None,
             Kind::Error => {
                 if let Some(refused) = Refused::read(packet.payload) {
                     self.refused(packet.frame, &refused);

@@ -179,7 +179,7 @@ mod tests {
         assert!(frame.put(1, &[5, 0, 6, 0, 7, 0, 8, 0]) && frame.put(1, &[9; 8]), "a twin changes nothing");
         let (_, pixels, missing) = frame.finish();
         assert_eq!(pixels, [1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 13, 14, 15]);
-        assert_eq!(missing, [8..12]);
+        assert_eq!(missing, vec![8..12; 1]);
     }
 
     #[test]
