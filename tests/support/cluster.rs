@@ -44,7 +44,7 @@ impl Cluster {
         let voters: Vec<String> =
             controllers.iter().enumerate().map(|(n, port)| format!("{}@127.0.0.1:{port}", n + 1)).collect();
         let mut cluster = Self { folder, jars, ports: ports.to_vec(), brokers: (0..count).map(|_| None).collect() };
-        for n in 0..count {
+        for (n, controller) in controllers.iter().enumerate() {
             let place = cluster.place(n);
             fs::create_dir(&place).map_err(|e| e.to_string())?;
             let properties = format!(
@@ -59,7 +59,7 @@ impl Cluster {
                  broker.heartbeat.interval.ms=500\nreplica.lag.time.max.ms=3000\n\
                  leader.imbalance.check.interval.seconds=2\nleader.imbalance.per.broker.percentage=0\n",
                 n + 1,
-                controllers[n],
+                controller,
                 voters.join(","),
                 place.join("log").display(),
                 count.min(2),
