@@ -3,6 +3,18 @@
 //! [Peaks](peaks) of Scorr of both signs are [fitted](fit) with the PSF of D, their [shape] is measured, what
 //! surrounds them is looked up, and the [rules] say which of them become alerts. Every candidate is kept, the
 //! rejected ones with the name of the rule.
+//!
+//! # Choices tried against each other
+//!
+//! False alerts on cosmic rays, bad columns and hot pixels an image of 9.5 Mpx with 500 cosmic rays and no mask, on three
+//! scenes of another simulator than ours, and what they cost:
+//!
+//! | choice | on defects | completeness at S/N 10 and more |
+//! | --- | --- | --- |
+//! | chi² in the core, trails by the moments of the source | 115 to 118 | 0.983 |
+//! | + [sharpness](fit::Fit::sharpness): a fit of the PSF and a far narrower profile together; trails fitted | 8 to 12 | 0.983 to 0.995 |
+//! | + chi² that allows for a bright reference's ripple, so that its limit can be tight | 5 | 0.995 |
+//! | + the science image alone judges where the reference is empty; tracks judged whole | **2.3** | **0.999** |
 
 pub mod context;
 mod cutout;

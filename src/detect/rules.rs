@@ -33,6 +33,8 @@ const SHORTEST_TRAIL: f64 = 0.7;
 const SHORTEST_TRACK: f64 = 1.5;
 /// The reference is empty where it lies below this many noises of a pixel.
 const EMPTY: f32 = 5.0;
+/// Or below this part of a trail's own pixels.
+const FAINTER: f32 = 0.2;
 /// Connected pixels of the 3×3 that a source has at least.
 const CONNECTED: usize = 3;
 
@@ -120,7 +122,8 @@ pub fn is_mover(difference: &Difference, trail: &Trail) -> bool {
     let (fwhm, local) = significance(difference, trail);
     let (x, y) = (trail.x.round().max(0.0) as usize, trail.y.round().max(0.0) as usize);
     let noise = difference.pixel_noise.at(x, y);
-    let empty = difference.template.pixels.get([y, x]).is_some_and(|v| v.abs() < EMPTY * noise);
+    let own = difference.difference.pixels.get([y, x]).map_or(0.0, |v| v.abs());
+    let empty = difference.template.pixels.get([y, x]).is_some_and(|v| v.abs() < (EMPTY * noise).max(FAINTER * own));
     empty
         && trail.flux.abs() > TRAIL_SIGNIFICANCE * trail.flux_err
         && trail.length > SHORTEST_TRAIL * fwhm

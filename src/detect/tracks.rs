@@ -37,6 +37,15 @@ pub(super) fn join(measure: &Measure<'_>, candidates: &mut Vec<Candidate>, fwhm:
             }
         }
     }
+    // A long trail may lie in several groups: the strongest candidate of all stands for it.
+    let mut movers: Vec<Trail> = Vec::new();
+    for (candidate, fate) in candidates.iter().zip(&mut fate) {
+        if movers.iter().any(|trail| covers(trail, candidate, fwhm)) {
+            *fate = Some(Fate::Part);
+        } else if let Some(Fate::Mover(trail)) = fate {
+            movers.push(*trail);
+        }
+    }
     let mut fates = fate.into_iter();
     candidates.retain_mut(|candidate| match fates.next().flatten() {
         Some(Fate::Part) => false,

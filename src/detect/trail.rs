@@ -23,7 +23,7 @@ const LOWEST: f32 = 3.0;
 /// Most pixels of a connected region: more is no trail.
 const MOST_PIXELS: usize = 1500;
 /// Major over minor variance of the region that is worth a fit.
-const ELONGATED: f64 = 1.5;
+const ELONGATED: f64 = 1.25;
 /// Spacing of the tables, pixels.
 const SPACING: f64 = 0.4;
 const STEPS: usize = 5;
