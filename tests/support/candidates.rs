@@ -12,6 +12,7 @@ pub struct Found {
     pub y: f64,
     pub flux: f64,
     pub snr: f64,
+    pub trail: f64,
     #[serde(deserialize_with = "is_t")]
     pub positive: bool,
     pub rejected: Option<String>,
