@@ -23,7 +23,7 @@ use crate::uplink::failure::{Class, classify};
 use crate::uplink::topics::{Purpose, Topics};
 use crate::uplink::{Delivery, UplinkParameters, broker_cursor, topics};
 
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(45);
 /// Bytes of a message beside its payload.
 const BESIDE: usize = 1024;
 
