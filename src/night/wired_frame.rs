@@ -79,7 +79,11 @@ pub fn complete(frame: WiredFrame, known: &Circumstances, fields: &FieldList) ->
     let missing = (!frame.missing.is_empty()).then(|| {
         let mut missing = Mask::zeros(pixels.dim());
         let bits = missing.as_slice_mut().unwrap_or_default();
-        frame.missing.iter().filter_map(|range| bits.get_mut(range.clone())).for_each(|gap| gap.fill(mask::NO_DATA));
+        for range in &frame.missing {
+            if let Some(gap) = bits.get_mut(range.clone()) {
+                gap.fill(mask::NO_DATA);
+            }
+        }
         header.set(
             "NMISSING",
             frame.missing.iter().map(|range| range.len() as i64).sum::<i64>(),
