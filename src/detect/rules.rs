@@ -28,9 +28,13 @@ const BROAD: (f64, f64, f64) = (-3.3, -0.03, -0.03);
 const SHARP_TRAIL: f64 = 1.2;
 /// Below this significance a trail cannot be told from a cosmic ray's track.
 const TRAIL_SIGNIFICANCE: f64 = 9.0;
+/// A point source is looked at as a trail below this sharpness.
+const SUSPICIOUSLY_BROAD: f64 = -1.5;
 /// A shorter trail is a point, in units of the FWHM; and a shorter track no track.
 const SHORTEST_TRAIL: f64 = 0.7;
 const SHORTEST_TRACK: f64 = 1.5;
+/// And what passes for a point is none only with a trail of this length.
+const PLAIN_TRAIL: f64 = 1.5;
 /// The reference is empty where it lies below this many noises of a pixel.
 const EMPTY: f32 = 5.0;
 /// Or below this part of a trail's own pixels.
@@ -90,7 +94,7 @@ pub fn is_regular(fit: &Fit) -> bool {
 /// Whether what was measured as a point may be a trail: too broad for the PSF, or no clear case.
 pub fn may_trail(rejected: Option<Rule>, fit: &Fit, snr: f64) -> bool {
     match rejected {
-        None => !is_regular(fit),
+        None => !is_regular(fit) || fit.sharpness < SUSPICIOUSLY_BROAD,
         Some(Rule::Shape) => !is_sharp(fit, snr),
         Some(_) => false,
     }
@@ -118,7 +122,7 @@ fn significance(difference: &Difference, trail: &Trail) -> (f64, f64) {
 
 /// Whether a fitted trail is a mover: as broad as the PSF, straight, on sky that is empty in the reference.
 /// Residuals of bright stars are as long, but sit on their stars.
-pub fn is_mover(difference: &Difference, trail: &Trail) -> bool {
+pub fn is_mover(difference: &Difference, trail: &Trail, passes_for_a_point: bool) -> bool {
     let (fwhm, local) = significance(difference, trail);
     let (x, y) = (trail.x.round().max(0.0) as usize, trail.y.round().max(0.0) as usize);
     let noise = difference.pixel_noise.at(x, y);
@@ -126,7 +130,7 @@ pub fn is_mover(difference: &Difference, trail: &Trail) -> bool {
     let empty = difference.template.pixels.get([y, x]).is_some_and(|v| v.abs() < (EMPTY * noise).max(FAINTER * own));
     empty
         && trail.flux.abs() > TRAIL_SIGNIFICANCE * trail.flux_err
-        && trail.length > SHORTEST_TRAIL * fwhm
+        && trail.length > if passes_for_a_point { PLAIN_TRAIL } else { SHORTEST_TRAIL } * fwhm
         && trail.chi < chi_limit(trail.pixels, local)
         && trail.sharpness < SHARP.0 + SHARP.1 * local
 }

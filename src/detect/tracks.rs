@@ -20,7 +20,7 @@ pub(super) fn join(measure: &Measure<'_>, candidates: &mut Vec<Candidate>, fwhm:
     let mut fate: Vec<Option<Fate>> = vec![None; candidates.len()];
     for (group, trails) in groups.iter().zip(found) {
         for (first, trail) in trails {
-            let mover = rules::is_mover(measure.difference, &trail);
+            let mover = rules::is_mover(measure.difference, &trail, candidates[first].rejected.is_none());
             let track = rules::is_track(measure.difference, &trail);
             for &i in group {
                 let candidate = &candidates[i];

@@ -190,9 +190,14 @@ impl Courier {
             return Ok((!work || sound).then_some(session));
         }
         let budget = if session.singly() { SEARCH.min(self.pace.budget()) } else { self.pace.budget() };
-        let carried = self.with_surroundings(|around| session.deliver(around, budget, &self.refusals))?;
+        self.shared.delivering(true);
+        let carried = self.with_surroundings(|around| session.deliver(around, budget, &self.refusals));
+        if let Ok(carried) = &carried {
+            self.note(carried);
+        }
+        self.shared.delivering(false);
+        let carried = carried?;
         self.pace.learn(carried.bytes, carried.seconds);
-        self.note(&carried);
         self.well();
         self.suspicious = SUSPICIOUS;
         let (spool, order) = (&self.spool, self.parameters.order);
