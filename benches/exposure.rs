@@ -31,8 +31,8 @@ fn main() -> Outcome<()> {
         .map_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("nights"), PathBuf::from);
     let wanted = std::env::var("NIGHTJAR_BENCH_SIZES").unwrap_or_else(|_| "1,4,9.5,38".into());
     let mut cases = Vec::new();
-    for (name, width, height, pace) in SIZES.iter().filter(|size| wanted.split(',').any(|name| name == size.0)) {
-        let night = night(&folder.join(name), *width, *height)?;
+    for (name, width, height, pace) in SIZES.into_iter().filter(|size| wanted.split(',').any(|name| name == size.0)) {
+        let night = night(&folder.join(name), width, height)?;
         let pixels = (width * height) as f64 / 1e6;
         let mut add = |title: String, threads: usize, pace: &str| -> Outcome<()> {
             eprintln!("-- {title}");
@@ -40,7 +40,7 @@ fn main() -> Outcome<()> {
             Ok(())
         };
         add(format!("{name} Mpx"), 2, pace)?;
-        if *name == "9.5" {
+        if name == "9.5" {
             add("one thread".into(), 1, pace)?;
             add("queueing".into(), 2, "max")?;
         }

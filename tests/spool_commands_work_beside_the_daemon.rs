@@ -50,7 +50,8 @@ fn status_and_list_tell_what_is_unsent() {
 #[test]
 fn verify_names_the_damaged_record() {
     let folder = tempfile::tempdir().unwrap();
-    let _spool = spool_in_use(folder.path());
+    let spool = spool_in_use(folder.path());
+    spool.bury(Aside { sequence: 2, number: 3 }, &alerts::alert("e2", 3, 300), "too large").unwrap();
     let (ok, text) = nightjar(folder.path(), &["verify"]);
     assert!(ok && text.contains("2 exposures, every byte as it was written"), "{text}");
     let file = folder.path().join("ready/000000000002.seg");
@@ -60,15 +61,29 @@ fn verify_names_the_damaged_record() {
     fs::write(&file, bytes).unwrap();
     let (ok, text) = nightjar(folder.path(), &["verify"]);
     assert!(!ok && text.contains("e2 (unsent): record 2: checksum of the record does not fit"), "{text}");
+    for file in ["cursor", "dead/000000000002-00003.seg"] {
+        let path = folder.path().join(file);
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let (ok, text) = nightjar(folder.path(), &["verify"]);
+        assert!(!ok && text.contains(&format!("{file}: ")), "{text}");
+    }
 }
 
 #[test]
 fn export_writes_one_file_an_alert() {
     let folder = tempfile::tempdir().unwrap();
     let out = tempfile::tempdir().unwrap();
-    let _spool = spool_in_use(folder.path());
+    let spool = spool_in_use(folder.path());
+    spool.bury(Aside { sequence: 2, number: 3 }, &alerts::alert("e2", 3, 300), "too large").unwrap();
     let (ok, text) = nightjar(folder.path(), &["export", "--all", "--out", out.path().to_str().unwrap()]);
-    assert!(ok && text.contains("10 alerts of 2 exposures"), "{text}");
+    assert!(ok && text.contains("10 alerts of 2 exposures and 1 refused ones"), "{text}");
+    assert_eq!(
+        fs::read(out.path().join("refused/000000000002-00003.avro")).unwrap(),
+        alerts::alert("e2", 3, 300).payload
+    );
     for name in ["e1", "e2"] {
         let mut files: Vec<_> = fs::read_dir(out.path().join(name)).unwrap().map(|e| e.unwrap().path()).collect();
         files.sort();
@@ -82,19 +97,26 @@ fn export_writes_one_file_an_alert() {
 fn a_refused_alert_is_sent_again_by_the_running_daemon_or_without_it() {
     let folder = tempfile::tempdir().unwrap();
     let spool = spool_in_use(folder.path());
-    let refuse = |number| {
-        spool.bury(Aside { sequence: 2, number }, &alerts::alert("e2", number, 300), "Broker: too large").unwrap();
+    let refuse = |sequence, number| {
+        let alert = alerts::alert("e2", number, 300);
+        spool.bury(Aside { sequence, number }, &alert, "Broker: too large").unwrap();
     };
-    refuse(3);
+    refuse(2, 3);
+    // Its exposure is still on its way: nothing that could be sent a second time.
     let (ok, text) = nightjar(folder.path(), &["retry"]);
     assert!(ok && text.contains("1 alerts are sent again by the running daemon"), "{text}");
+    assert_eq!(spool.retry_what_was_asked_for().unwrap(), 0);
+    spool.settle(&[(2, 5)], 0).unwrap();
     assert_eq!(spool.retry_what_was_asked_for().unwrap(), 1);
-    refuse(4);
+    spool.append(&ExposureId::from_stored("e3"), &alerts::exposure("e3", 5, 300)).unwrap();
+    let e3 = spool.holds(&ExposureId::from_stored("e3")).unwrap();
+    refuse(e3, 4);
+    spool.settle(&[(e3, 5)], 0).unwrap();
     drop(spool);
     let (ok, text) = nightjar(folder.path(), &["retry"]);
     assert!(ok && text.contains("1 alerts are among the unsent again"), "{text}");
     let (_, text) = nightjar(folder.path(), &["list"]);
-    assert!(text.contains("e2+000000000002-00003") && text.contains("e2+000000000002-00004"), "{text}");
+    assert!(text.contains("e2+000000000002-00003") && text.contains("e3+000000000004-00004"), "{text}");
     let (_, text) = nightjar(folder.path(), &["retry"]);
     assert!(text.contains("nothing to send again"), "{text}");
 }

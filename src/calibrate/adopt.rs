@@ -11,7 +11,7 @@ use ndarray::{Array2, Zip};
 use rayon::prelude::*;
 
 use super::background::{BOX_SIZE, Background, measure};
-use super::{CalibrateError, CalibratedFrame, file, saturation};
+use super::{CalibrateError, CalibratedFrame, columns, file, saturation};
 use crate::exposure::Exposure;
 use crate::fits::{FitsImage, Header};
 use crate::image::{Image, Mask, mask};
@@ -94,6 +94,7 @@ fn foreign(
     subtract(&mut pixels, &bits, &background);
     let variance = variance(&pixels, &bits, &background, (unit_gain / effective_gain) as f32);
     flag_dark(&pixels, &mut bits, &background);
+    columns::flag(pixels.view(), &mut bits, background.median_noise());
     Ok(CalibratedFrame {
         exposure,
         header,
@@ -129,7 +130,10 @@ fn missing_pixels(pixels: &mut Array2<f32>) -> Mask {
             *bits = mask::NO_DATA;
         }
     });
-    let zeros = pixels.iter().zip(&bits).filter(|(value, bits)| **value == 0.0 && **bits == 0).count();
+    let zeros_of = |(pixels, bits): (ndarray::ArrayView1<'_, f32>, ndarray::ArrayView1<'_, u16>)| {
+        pixels.iter().zip(bits).filter(|(value, bits)| **value == 0.0 && **bits == 0).count()
+    };
+    let zeros: usize = pixels.outer_iter().into_par_iter().zip(bits.outer_iter()).map(zeros_of).sum();
     if zeros < 9 || zeros * 10 > height * width * 9 {
         return bits;
     }

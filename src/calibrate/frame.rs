@@ -77,6 +77,7 @@ pub fn calibrate(
     let gain_known = raw.amplifiers.iter().all(|amplifier| amplifier.gain.is_some());
     let noise_model = NoiseModel::new(&readouts, &mosaic, &chosen, &background, gain_known);
     let variance = subtract(&mut pixels, &bits, &background, &noise_model, &chosen);
+    super::columns::flag(pixels.view(), &mut bits, background.median_noise());
     let cosmic_rays = if parameters.cosmic_rays {
         cosmic_rays::flag(pixels.view(), variance.view(), &mut bits)
     } else {

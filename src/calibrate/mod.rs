@@ -2,6 +2,7 @@
 
 mod adopt;
 pub mod background;
+mod columns;
 mod combined;
 mod cosmic_rays;
 mod dark_current;
@@ -134,6 +135,10 @@ impl CalibratedFrame {
     /// Why pixels are not to be trusted, bits of [`crate::image::mask`].
     pub fn mask(&self) -> &Mask {
         &self.mask
+    }
+    /// Takes the mask out, where a mask of this and another frame has taken its place; this frame's is empty then.
+    pub fn take_mask(&mut self) -> Mask {
+        std::mem::take(&mut self.mask)
     }
     /// The background that was subtracted, and its noise.
     pub fn background(&self) -> &Background {

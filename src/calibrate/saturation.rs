@@ -29,8 +29,8 @@ pub(super) fn level_of(header: &Header) -> Option<f64> {
 /// Marks pixels at or above `limit`, and those that touch them.
 pub(super) fn flag(pixels: ArrayView2<'_, f32>, bits: &mut Mask, limit: f32) {
     let (height, width) = pixels.dim();
-    for ((y, x), value) in pixels.indexed_iter() {
-        if *value >= limit && bits[[y, x]] & mask::NO_DATA == 0 {
+    for (y, x) in places(pixels, |value| value >= limit) {
+        if bits[[y, x]] & mask::NO_DATA == 0 {
             let (y0, y1) = (y.saturating_sub(1), (y + 2).min(height));
             let (x0, x1) = (x.saturating_sub(1), (x + 2).min(width));
             bits.slice_mut(ndarray::s![y0..y1, x0..x1]).mapv_inplace(|bits| bits | mask::SATURATED);
@@ -38,16 +38,26 @@ pub(super) fn flag(pixels: ArrayView2<'_, f32>, bits: &mut Mask, limit: f32) {
     }
 }
 
+/// The pixels of whose values something is true, (row, column) in this order.
+fn places(pixels: ArrayView2<'_, f32>, wanted: impl Fn(f32) -> bool + Sync) -> Vec<(usize, usize)> {
+    let row = |(y, row): (usize, ndarray::ArrayView1<'_, f32>)| {
+        let found = row.iter().enumerate().filter(|(_, value)| wanted(**value)).map(|(x, _)| (y, x));
+        found.collect::<Vec<_>>()
+    };
+    pixels.outer_iter().into_par_iter().enumerate().flat_map_iter(row).collect()
+}
+
 /// The lower edge of the plateau that saturated stars form in an image with this `sky` and `noise`;
 /// `None` when its brightest pixels look like peaks.
 pub(super) fn plateau(pixels: ArrayView2<'_, f32>, sky: f32, noise: f32) -> Option<f32> {
-    let highest = pixels.iter().copied().fold(f32::MIN, f32::max);
+    let highest_of = |row: ndarray::ArrayView1<'_, f32>| row.iter().copied().fold(f32::MIN, f32::max);
+    let highest = pixels.outer_iter().into_par_iter().map(highest_of).reduce(|| f32::MIN, f32::max);
     if highest - sky < 50.0 * noise {
         return None;
     }
     let edge = highest - PLATEAU * (highest - sky);
-    let at_top: Vec<(usize, usize)> =
-        pixels.indexed_iter().filter(|(_, value)| **value >= edge).map(|(at, _)| at).take(1_000_000).collect();
+    let mut at_top = places(pixels, |value| value >= edge);
+    at_top.truncate(1_000_000);
     let sizes = connected(&at_top);
     let broad = sizes.iter().filter(|size| **size >= 2).count();
     (broad >= PLATEAU_PEAKS || sizes.iter().any(|size| *size >= PLATEAU_PIXELS)).then_some(edge)

@@ -17,9 +17,12 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
+use ndarray::Array2;
+
 use super::RawFrame;
 use crate::exposure::ExposureId;
-use crate::fits::{FitsError, HduOut, Plane, write_fits};
+use crate::fits::{FitsError, HduOut, Header, Plane, write_fits};
+use crate::image::Mask;
 use crate::time::NightName;
 
 /// Endings of frames; the longer ones first.
@@ -133,6 +136,28 @@ impl FrameJournal {
         }
         write_fits(&path, &planes)?;
         Ok(Kept { id, path })
+    }
+
+    /// Writes the counts of a wired camera under the header that was completed for them; durable on
+    /// return.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written; the camera must then keep its own.
+    pub fn keep_counts(
+        &self,
+        id: &ExposureId,
+        header: &Header,
+        pixels: &Array2<u16>,
+        missing: Option<&Mask>,
+    ) -> Result<Kept, JournalError> {
+        let path = self.folder.join(format!("{id}.fits"));
+        let mut planes = vec![HduOut { name: "", header, plane: Plane::U16(pixels) }];
+        if let Some(missing) = missing {
+            planes.push(HduOut { name: "MISSING", header, plane: Plane::U16(missing) });
+        }
+        write_fits(&path, &planes)?;
+        Ok(Kept { id: id.clone(), path })
     }
 
     /// Removes the frames that are done and older than `keep_nights` before `tonight`, oldest first;

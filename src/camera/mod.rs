@@ -1,11 +1,19 @@
 //! Where frames come from. Every source yields the same [`RawFrame`].
 
+pub mod faults;
+pub mod fields;
 pub mod folder;
 mod header;
 pub mod journal;
+pub mod link;
+pub mod played;
+pub mod pointing;
+pub mod port;
 mod raw;
+pub mod readout;
 pub mod replay;
 mod sections;
+pub mod sg4;
 
 use crate::exposure::Exposure;
 use crate::fits::Header;

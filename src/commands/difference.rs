@@ -10,8 +10,9 @@ use crate::exposure::{Exposure, ExposureId, FrameKind};
 use crate::fits::{HduOut, Header, Plane, read_planes, write_fits};
 use crate::night::candidates::CandidateTable;
 use crate::night::compare::{Compared, compare};
+use crate::night::values::subtraction;
 use crate::register::stars::find;
-use crate::settings::Settings;
+use crate::settings::{Settings, SubtractMethod};
 use crate::time::{Mjd, NightName};
 use crate::wcs::Wcs;
 
@@ -35,6 +36,13 @@ pub struct Args {
     /// Detection threshold in sigma [default: the settings' detect.threshold]
     #[arg(long, value_name = "SIGMA")]
     threshold: Option<f64>,
+    /// How to subtract [default: the settings' subtract.method]
+    #[arg(long, value_name = "METHOD", value_parser = method, hide_possible_values = true)]
+    method: Option<SubtractMethod>,
+}
+
+fn method(text: &str) -> Result<SubtractMethod, String> {
+    serde_json::from_value(text.into()).map_err(|_| "write auto, zogy or kernel-fit".to_owned())
 }
 
 /// Runs the command.
@@ -61,7 +69,8 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), Failure> {
         jd: (start, start),
         frames: 1,
     };
-    let compared = compare(science, &reference, &context, threshold)
+    let method = subtraction(args.method.unwrap_or(settings.subtract.method));
+    let compared = compare(science, &reference, &context, threshold, method)
         .map_err(|e| Failure::Input(format!("{} was not subtracted: {e}", args.science.display())))?;
     write(&compared, &args.out)?;
     report(&compared, &args.out);
@@ -125,9 +134,10 @@ fn report(compared: &Compared, folder: &Path) {
         eprintln!("nightjar: {warning}");
     }
     eprintln!(
-        "{} candidates, {kept} kept; FWHM {:.2} px, limit {:.2} mag, registration {:.3} px rms of {} stars, flux ratio {:.4}; \
+        "{} candidates, {kept} kept by {}; FWHM {:.2} px, limit {:.2} mag, registration {:.3} px rms of {} stars, flux ratio {:.4}; \
          register {register:.2} s, subtract {subtract:.2} s, detect {detect:.2} s; results in {}",
         detections.candidates.len(),
+        conditions.method,
         conditions.fwhm_px,
         conditions.limit_mag,
         conditions.registration_rms_px,

@@ -3,6 +3,7 @@
 //! A command's `run` takes its arguments and the checked settings and returns; what goes to another
 //! program it prints on stdout, everything else on stderr.
 
+mod camera_line;
 mod progress;
 
 use crate::settings::{Settings, SettingsError};
@@ -85,6 +86,12 @@ commands! {
     Alert => alert,
     /// Look into the disk buffer
     Spool => spool,
+    /// The running daemon on one screen
+    Status => status,
+    /// Prove settings, camera, masters, references, disk and broker before the night
+    Check => check,
+    /// Simulate a camera that plays recorded exposures over a wire
+    Camera => camera,
     /// Synthesise a recorded night with a truth table
     Sky => sky,
 }

@@ -11,7 +11,7 @@ use crate::settings::Settings;
 use crate::spool::disk::Disk;
 use crate::spool::inspect::{self, Again, Look, Place, Seen};
 use crate::spool::pressure;
-use crate::spool::segment::ReadError;
+use crate::spool::segment::{ReadError, SegmentReader};
 use crate::spool::store::Store;
 use crate::spool::{Aside, Spool, SpoolError, SpoolParameters};
 
@@ -53,7 +53,7 @@ enum Action {
     /// Read every byte and name what is damaged
     #[command(after_help = "Example:\n  nightjar spool verify")]
     Verify,
-    /// Write the unsent alerts as files, one an alert, for a disk that travels by car
+    /// Write the unsent and the refused alerts as files, one an alert, for a disk that travels by car
     #[command(after_help = "Example:\n  nightjar spool export --out /media/usb")]
     Export {
         /// Where to; one folder an exposure is made there
@@ -200,6 +200,11 @@ fn verify(store: &dyn Store, look: &Look) -> Result<(), Failure> {
             print(&format!("{:>12}  {} ({}): {fault}\n", seen.sequence, seen.exposure, state(seen)))?;
         }
     }
+    let beside = inspect::verify_beside(store, look).map_err(|error| Failure::TryAgain(format!("reading: {error}")))?;
+    for (file, fault) in &beside {
+        print(&format!("{file}: {fault}\n"))?;
+    }
+    damaged += beside.len();
     for file in &look.quarantined {
         print(&format!("quarantine/{file}: was damaged when it was read\n"))?;
     }
@@ -211,7 +216,7 @@ fn verify(store: &dyn Store, look: &Look) -> Result<(), Failure> {
 
 fn export(store: &dyn Store, look: &Look, out: &Path, all: bool) -> Result<String, Failure> {
     let failed = |path: &Path, error: io::Error| Failure::TryAgain(format!("{}: {error}", path.display()));
-    let (mut files, mut exposures) = (0_u64, 0_u64);
+    let (mut files, mut exposures, mut refused) = (0_u64, 0_u64, 0_u64);
     let wanted = |seen: &&Seen| seen.place == Place::Ready || (all && seen.place == Place::Sent);
     for seen in look.exposures.values().filter(wanted) {
         let segment = match inspect::open(store, seen.sequence) {
@@ -238,7 +243,24 @@ fn export(store: &dyn Store, look: &Look, out: &Path, all: bool) -> Result<Strin
         }
         exposures += 1;
     }
-    Ok(format!("{files} alerts of {exposures} exposures written to {}\n", out.display()))
+    for dead in &look.dead {
+        let record = SegmentReader::open(store, &format!("dead/{}.seg", dead.at.stem())).and_then(|s| s.record(0));
+        match record {
+            Ok(message) => {
+                let path = out.join("refused").join(format!("{}.avro", dead.at.stem()));
+                fs::create_dir_all(out.join("refused")).map_err(|e| failed(&path, e))?;
+                fs::write(&path, &message.payload).map_err(|e| failed(&path, e))?;
+                refused += 1;
+            }
+            Err(error) => eprintln!("nightjar: refused alert {} is left out: {error}", dead.at.stem()),
+        }
+    }
+    if exposures + refused > 0 {
+        // The disk is pulled out soon.
+        fs::File::open(out).and_then(|folder| Ok(nix::unistd::syncfs(&folder)?)).map_err(|e| failed(out, e))?;
+    }
+    let of_dead = if refused > 0 { format!(" and {refused} refused ones") } else { String::new() };
+    Ok(format!("{files} alerts of {exposures} exposures{of_dead} written to {} and synchronised\n", out.display()))
 }
 
 fn retry(folder: &Path, disk: &Disk, look: &Look, sent: bool, settings: &Settings) -> Result<String, Failure> {

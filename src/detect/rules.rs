@@ -21,15 +21,24 @@ const FILL_DISTANCE: isize = 3;
 const DIPOLE: f64 = 0.35;
 /// Sharpness of cosmic rays and hot pixels, by how much of the source's significance a point source's grows, and
 /// by how much of that of the star it sits on.
-const SHARP: (f64, f64, f64) = (2.9, 0.02, 0.016);
+const SHARP: (f64, f64, f64) = (3.2, 0.01, 0.016);
+/// What is broader than the PSF by as much, by its sharpness, is no point source.
+const BROAD: (f64, f64, f64) = (-3.3, -0.03, -0.03);
 /// The same of a trail, which has more pixels to show it.
 const SHARP_TRAIL: f64 = 1.2;
 /// Below this significance a trail cannot be told from a cosmic ray's track.
 const TRAIL_SIGNIFICANCE: f64 = 9.0;
-/// A shorter trail is a point, in units of the FWHM.
-const SHORTEST_TRAIL: f64 = 1.0;
+/// A point source is looked at as a trail below this sharpness.
+const SUSPICIOUSLY_BROAD: f64 = -1.5;
+/// A shorter trail is a point, in units of the FWHM; and a shorter track no track.
+const SHORTEST_TRAIL: f64 = 0.7;
+const SHORTEST_TRACK: f64 = 1.5;
+/// And what passes for a point is none only with a trail of this length.
+const PLAIN_TRAIL: f64 = 1.5;
 /// The reference is empty where it lies below this many noises of a pixel.
 const EMPTY: f32 = 5.0;
+/// Or below this part of a trail's own pixels.
+const FAINTER: f32 = 0.2;
 /// Connected pixels of the 3×3 that a source has at least.
 const CONNECTED: usize = 3;
 
@@ -57,7 +66,8 @@ pub fn judge(difference: &Difference, peak: &Peak, fit: &Fit, shape: &Shape, thr
     // What the error of a bright star's model adds to the error of the flux, it adds to chi² too.
     let model_error = (fit.flux_err / fit.photon_err.max(f64::MIN_POSITIVE)).powi(2) - 1.0;
     let limit = |pixels: usize| chi_limit(pixels, photon_snr) + model_error.max(0.0);
-    if fit.core_chi > limit(fit.core_pixels) {
+    let broad = BROAD.0 + BROAD.1 * photon_snr + BROAD.2 * fit.reference_snr;
+    if fit.core_chi > limit(fit.core_pixels) || fit.sharpness < broad {
         return Some(Rule::Shape);
     }
     if !is_regular(fit) && shape.opposite > DIPOLE && shape.opposite * snr > 4.5 {
@@ -77,27 +87,30 @@ fn chi_limit(pixels: usize, snr: f64) -> f64 {
 }
 
 /// Whether a source fits the PSF so well that only a closer look would tell it from anything else.
-fn is_regular(fit: &Fit) -> bool {
+pub fn is_regular(fit: &Fit) -> bool {
     fit.core_chi < 1.0 + 1.5 * (2.0 / fit.core_pixels.max(1) as f64).sqrt()
 }
 
 /// Whether what was measured as a point may be a trail: too broad for the PSF, or no clear case.
 pub fn may_trail(rejected: Option<Rule>, fit: &Fit, snr: f64) -> bool {
     match rejected {
-        None => !is_regular(fit),
+        None => !is_regular(fit) || fit.sharpness < SUSPICIOUSLY_BROAD,
         Some(Rule::Shape) => !is_sharp(fit, snr),
         Some(_) => false,
     }
 }
 
+/// A source that is missing from the science image is seen through the resampling, and was in many exposures: it
+/// has to be sharper.
 fn is_sharp(fit: &Fit, snr: f64) -> bool {
-    fit.sharpness > SHARP.0 + SHARP.1 * snr + SHARP.2 * fit.reference_snr
+    let gone = if fit.flux < 0.0 { 2.0 } else { 1.0 };
+    fit.sharpness > gone * (SHARP.0 + SHARP.1 * snr) + SHARP.2 * fit.reference_snr
 }
 
 /// Whether a fitted trail is the track of a charged particle: longer than a point, and narrower than the PSF.
 pub fn is_track(difference: &Difference, trail: &Trail) -> bool {
     let (fwhm, local) = significance(difference, trail);
-    trail.length > SHORTEST_TRAIL * fwhm && trail.sharpness > SHARP_TRAIL + SHARP.1 * local
+    trail.length > SHORTEST_TRACK * fwhm && trail.sharpness > SHARP_TRAIL + SHARP.1 * local
 }
 
 /// FWHM of the PSF at a trail, and the significance of a stretch as long as a point source.
@@ -109,14 +122,15 @@ fn significance(difference: &Difference, trail: &Trail) -> (f64, f64) {
 
 /// Whether a fitted trail is a mover: as broad as the PSF, straight, on sky that is empty in the reference.
 /// Residuals of bright stars are as long, but sit on their stars.
-pub fn is_mover(difference: &Difference, trail: &Trail) -> bool {
+pub fn is_mover(difference: &Difference, trail: &Trail, passes_for_a_point: bool) -> bool {
     let (fwhm, local) = significance(difference, trail);
     let (x, y) = (trail.x.round().max(0.0) as usize, trail.y.round().max(0.0) as usize);
     let noise = difference.pixel_noise.at(x, y);
-    let empty = difference.template.pixels.get([y, x]).is_some_and(|v| v.abs() < EMPTY * noise);
+    let own = difference.difference.pixels.get([y, x]).map_or(0.0, |v| v.abs());
+    let empty = difference.template.pixels.get([y, x]).is_some_and(|v| v.abs() < (EMPTY * noise).max(FAINTER * own));
     empty
         && trail.flux.abs() > TRAIL_SIGNIFICANCE * trail.flux_err
-        && trail.length > SHORTEST_TRAIL * fwhm
+        && trail.length > if passes_for_a_point { PLAIN_TRAIL } else { SHORTEST_TRAIL } * fwhm
         && trail.chi < chi_limit(trail.pixels, local)
         && trail.sharpness < SHARP.0 + SHARP.1 * local
 }

@@ -7,28 +7,28 @@
 
 use nalgebra::{Matrix5, Vector5};
 
-use super::fit::{Place, sharpness_of};
+use super::fit::sharpness_of;
+use super::place::Place;
 use crate::image::mask;
 use crate::psf::residual::interpolate;
 use crate::subtract::Difference;
 
 /// Longest trail that is looked for, pixels.
 const LONGEST: f64 = 40.0;
-/// Half breadth of the band that is fitted, pixels.
-const BAND: f64 = 4.0;
-/// The band reaches this far beyond the ends, pixels.
-const BEYOND: f64 = 4.0;
+/// The band that is fitted ends this many pixels inside the PSF's stamp, beside the line and beyond its ends.
+const MARGIN: f64 = 1.0;
 /// A trail's pixels are connected above this part of the peak's score, and above [`LOWEST`].
 const CONNECTED: f32 = 0.3;
 const LOWEST: f32 = 3.0;
 /// Most pixels of a connected region: more is no trail.
 const MOST_PIXELS: usize = 1500;
 /// Major over minor variance of the region that is worth a fit.
-const ELONGATED: f64 = 1.5;
-/// Spacing of the tables, pixels, and how far they reach along and across.
-const SPACING: f64 = 0.25;
-const REACH: f64 = 5.0;
-const STEPS: usize = 6;
+const ELONGATED: f64 = 1.25;
+/// Spacing of the tables, pixels.
+const SPACING: f64 = 0.4;
+const STEPS: usize = 5;
+/// Steps smaller than this, pixels and pixels at the ends, end the fit.
+const SETTLED: f64 = 0.01;
 
 /// A fitted trail.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -81,6 +81,9 @@ pub fn fit(difference: &Difference, place: &Place, column: usize, row: usize) ->
         line.y += step[2].clamp(-1.0, 1.0);
         line.length = (line.length + step[3].clamp(-3.0, 3.0)).clamp(0.5, LONGEST + 5.0);
         line.angle += step[4].clamp(-0.2, 0.2);
+        if step[1].abs() + step[2].abs() + step[3].abs() + (step[4] * line.length).abs() < SETTLED {
+            break;
+        }
         if (line.x - start.x).hypot(line.y - start.y) > 0.5 * start.length + 3.0 {
             return None;
         }
@@ -174,8 +177,10 @@ struct Line {
 
 /// The running integral of a profile along a line, at several distances from it.
 struct Table {
-    columns: usize,
-    rows: usize,
+    /// How far it reaches along and across, pixels.
+    reach: f64,
+    /// Samples along and across.
+    side: usize,
     values: Vec<f64>,
 }
 
@@ -189,32 +194,33 @@ impl Table {
     }
 
     fn of(profile: &ndarray::Array2<f32>, angle: f64) -> Self {
-        let steps = (2.0 * REACH / SPACING) as usize + 1;
+        let reach = (profile.nrows() / 2) as f64;
+        let steps = (2.0 * reach / SPACING) as usize + 1;
         let (sin, cos) = angle.sin_cos();
         let mut values = Vec::with_capacity(steps * steps);
         for row in 0..steps {
-            let across = row as f64 * SPACING - REACH;
+            let across = row as f64 * SPACING - reach;
             let mut sum = 0.0;
             for column in 0..steps {
-                let along = column as f64 * SPACING - REACH;
+                let along = column as f64 * SPACING - reach;
                 sum += SPACING * interpolate(profile, along * cos - across * sin, along * sin + across * cos);
                 values.push(sum);
             }
         }
-        Self { columns: steps, rows: steps, values }
+        Self { reach, side: steps, values }
     }
 
     /// The integral from far behind up to `along`, at a distance of `across`.
     fn at(&self, along: f64, across: f64) -> f64 {
         // The sum up to a sample reaches half a spacing beyond it.
-        let (x, y) = ((along + REACH) / SPACING - 0.5, (across + REACH) / SPACING);
-        if y < 0.0 || y >= (self.rows - 1) as f64 || x <= 0.0 {
+        let (x, y) = ((along + self.reach) / SPACING - 0.5, (across + self.reach) / SPACING);
+        if y < 0.0 || y >= (self.side - 1) as f64 || x <= 0.0 {
             return 0.0;
         }
-        let x = x.min((self.columns - 1) as f64 - 1e-9);
+        let x = x.min((self.side - 1) as f64 - 1e-9);
         let (ix, iy) = (x as usize, y as usize);
         let (fx, fy) = (x - ix as f64, y - iy as f64);
-        let value = |r: usize, c: usize| self.values[r * self.columns + c];
+        let value = |r: usize, c: usize| self.values[r * self.side + c];
         let row = |r: usize| value(r, ix) + fx * (value(r, ix + 1) - value(r, ix));
         row(iy) + fy * (row(iy + 1) - row(iy))
     }
@@ -232,8 +238,9 @@ impl Band {
         let image = &difference.difference.pixels;
         let (height, width) = image.dim();
         let (sin, cos) = line.angle.sin_cos();
-        let reach = 0.5 * line.length + BEYOND;
-        let extent = |a: f64, b: f64| a.abs() * reach + b.abs() * BAND;
+        let band = place.radius() as f64 - MARGIN;
+        let reach = 0.5 * line.length + band;
+        let extent = |a: f64, b: f64| a.abs() * reach + b.abs() * band;
         let range = |centre: f64, extent: f64, length: usize| {
             let low = (centre - extent).floor().max(0.0) as usize;
             low..((centre + extent).ceil().max(0.0) as usize + 1).min(length)
@@ -244,7 +251,7 @@ impl Band {
                 let (dx, dy) = (x as f64 - line.x, y as f64 - line.y);
                 let (along, across) = (dx * cos + dy * sin, dy * cos - dx * sin);
                 let bad = difference.mask[[y, x]] & (mask::UNUSABLE | mask::REFERENCE) != 0;
-                if along.abs() > reach || across.abs() > BAND || bad {
+                if along.abs() > reach || across.abs() > band || bad {
                     continue;
                 }
                 places.push((x as f64, y as f64));
@@ -292,7 +299,8 @@ impl Band {
             self.model(&table, &Line { x: line.x + STEP, ..*line }),
             self.model(&table, &Line { y: line.y + STEP, ..*line }),
             self.model(&table, &Line { length: line.length + STEP, ..*line }),
-            self.model(&Table::new(place, line.angle + TURN), &Line { angle: line.angle + TURN, ..*line }),
+            // A turn moves the pixels; that it turns the PSF too matters little.
+            self.model(&table, &Line { angle: line.angle + TURN, ..*line }),
         ];
         let (mut normal, mut gradient) = (Matrix5::zeros(), Vector5::zeros());
         for (i, (value, weight)) in self.values.iter().enumerate() {

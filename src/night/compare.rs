@@ -7,6 +7,7 @@ use crate::register::polynomial::Map;
 use crate::register::stars::find;
 use crate::register::{RegisterError, register};
 use crate::service::clock::Stopwatch;
+use crate::subtract::method::Method;
 use crate::subtract::{DifferenceImages, SubtractError, subtract};
 use crate::wcs::Wcs;
 
@@ -45,13 +46,14 @@ pub fn compare(
     reference: &CalibratedFrame,
     context: &ReferenceContext<'_>,
     threshold: f64,
+    method: Method,
 ) -> Result<Compared, CompareError> {
     let watch = Stopwatch::start();
     let stars = find(&science);
     let guess = guess(&science, context.wcs);
     let registration = register(&science, &stars, reference, context.stars, guess.as_ref())?;
     let registered = watch.seconds();
-    let difference = subtract(science, reference, registration)?;
+    let difference = subtract(science, reference, registration, method)?;
     let subtracted = watch.seconds();
     let detections = detect(&difference, context, threshold);
     let seconds = [registered, subtracted - registered, watch.seconds() - subtracted];

@@ -5,30 +5,32 @@
 //! not conditions: each that is missing is said once, with what to do, and frames are kept all the
 //! same.
 
+mod camera_side;
+mod look_after;
+mod reload;
+
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 pub use super::daemon_error::DaemonError;
-use super::intake::{Intake, Waiting};
+use super::intake::Waiting;
 use super::keeping::{Held, Keeping, open_history};
+use super::master_builder::MasterBuilder;
 use super::outcome::Outcome;
 use super::queue::FrameQueue;
 use super::science::{Science, ScienceError};
 use super::status::Board;
 use super::{Night, Prepared, belt, values};
-use crate::camera::folder::{FolderCamera, FolderError};
 use crate::camera::journal::FrameJournal;
-use crate::camera::replay::{NightError, Pace, RecordedNight};
 use crate::exposure::ExposureId;
 use crate::service::credentials;
 use crate::service::shutdown::{Phase, Request, catch_signals};
 use crate::service::status_file::StatusFile;
-use crate::service::{Hearts, Shutdown, Stopwatch, clock, events, memory, systemd};
+use crate::service::{Hearts, Shutdown, Stopwatch, clock, events, metrics, systemd};
 use crate::settings::{CameraKind, Settings};
 use crate::spool::Spool;
-use crate::time::NightName;
 use crate::uplink::{State, Uplink};
 
 /// Longest time a stage may take for one frame before the watchdog is no longer fed.
@@ -44,7 +46,7 @@ const TRIM_ROUNDS: u64 = 600;
 
 /// What the threads share.
 struct Daemon {
-    settings: Settings,
+    settings: RwLock<Arc<Settings>>,
     night: Night,
     journal: FrameJournal,
     queue: FrameQueue<Waiting>,
@@ -52,6 +54,8 @@ struct Daemon {
     shutdown: Shutdown,
     reload: AtomicBool,
     hearts: Hearts,
+    /// Tonight's calibration frames.
+    masters: MasterBuilder,
     /// Warnings of the last exposure.
     said: Mutex<Vec<String>>,
 }
@@ -65,10 +69,11 @@ pub fn run(settings: &Settings) -> Result<(), DaemonError> {
     let camera = match (settings.camera.kind, &settings.camera.folder) {
         (CameraKind::Folder, Some(folder)) => format!("folder {}", folder.display()),
         (CameraKind::Replay, Some(folder)) => format!("replay of {}", folder.display()),
-        (CameraKind::Serial, _) => return Err(DaemonError::Camera("serial")),
-        (CameraKind::Sg4, _) => return Err(DaemonError::Camera("sg4")),
-        (_, None) => return Err(DaemonError::Camera("folder or replay without a folder:")),
+        (CameraKind::Serial, _) => format!("readout link at {}", settings.camera.device),
+        (CameraKind::Sg4, _) => format!("SG-4 at {}", settings.camera.device),
+        (_, None) => return Err(DaemonError::Camera),
     };
+    use_threads(settings.service.threads);
     let (shutdown, hangup) = (Shutdown::new(), Arc::new(AtomicBool::new(false)));
     let (asked, reload) = (shutdown.clone(), hangup.clone());
     catch_signals(move |request| match request {
@@ -91,7 +96,7 @@ pub fn run(settings: &Settings) -> Result<(), DaemonError> {
     let keeping = Keeping::new(history, spool, values::alert_parameters(settings), code, days);
     let hearts = Hearts::new(STAGE_DEADLINE);
     let daemon = Arc::new(Daemon {
-        settings: settings.clone(),
+        settings: RwLock::new(Arc::new(settings.clone())),
         night: Night::new(Science::empty(settings), keeping, hearts.clone(), None),
         journal,
         queue: FrameQueue::default(),
@@ -99,8 +104,18 @@ pub fn run(settings: &Settings) -> Result<(), DaemonError> {
         shutdown: shutdown.clone(),
         reload: AtomicBool::new(false),
         hearts,
+        masters: MasterBuilder::default(),
         said: Mutex::default(),
     });
+    if !settings.metrics.listen.is_empty() {
+        let figures = daemon.clone();
+        if let Err(error) = metrics::serve(&settings.metrics.listen, move || figures.board.exposition()) {
+            tracing::error!(
+                "{}: no figures for Prometheus ({error}); correct [metrics] listen",
+                settings.metrics.listen
+            );
+        }
+    }
     systemd::ready("ready");
     systemd::feed_watchdog(daemon.hearts.clone(), shutdown.clone())?;
     tracing::info!(message_id = events::STARTED, "nightjar {} is ready: {camera}", env!("CARGO_PKG_VERSION"));
@@ -113,60 +128,22 @@ pub fn run(settings: &Settings) -> Result<(), DaemonError> {
         at_pipeline.process();
         ends.store(true, Ordering::Release);
     })?;
-    Daemon::look_after(&daemon, &uplink, &hangup);
+    let uplink = Daemon::look_after(&daemon, uplink, &hangup);
     daemon.stop(uplink, &ended);
     Ok(())
 }
 
+/// Pixel work on so many threads; 0 is one a core.
+fn use_threads(threads: usize) {
+    if threads > 0 && rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().is_err() {
+        tracing::warn!("[service] threads = {threads} has no effect: the threads run already");
+    }
+}
+
 impl Daemon {
-    /// The camera's thread.
-    fn take_frames(&self) {
-        let fallbacks = values::header_fallbacks(&self.settings);
-        let is_done = |id: &ExposureId| self.is_done(id);
-        let intake = Intake {
-            journal: &self.journal,
-            queue: &self.queue,
-            is_done: &is_done,
-            longitude_deg: self.settings.observatory.longitude_deg,
-            fallbacks: &fallbacks,
-            shutdown: &self.shutdown,
-        };
-        match intake.take_up_undone() {
-            Ok(0) => {}
-            Ok(count) => tracing::info!("{count} frames of the journal are not done and are processed first"),
-            Err(error) => tracing::error!("the frames of the journal cannot be read: {error}"),
-        }
-        let folder = self.settings.camera.folder.clone().unwrap_or_default();
-        let mut away = false;
-        while !self.shutdown.is_requested() {
-            let trouble = match self.settings.camera.kind {
-                CameraKind::Replay => match RecordedNight::read(&folder, intake.longitude_deg, &fallbacks) {
-                    Ok(recorded) => {
-                        intake.play(&recorded.frames, Pace::Times(1.0));
-                        tracing::info!("the recorded night is over; SIGTERM ends the daemon");
-                        return;
-                    }
-                    Err(error @ NightError::Unreadable { .. }) => error.to_string(),
-                    Err(error) => error.to_string(),
-                },
-                _ => match FolderCamera::open(&folder) {
-                    Ok(camera) => {
-                        if away {
-                            tracing::info!(message_id = events::CAMERA_BACK, "{}: is there again", folder.display());
-                        }
-                        self.board.set(|status| status.camera = format!("folder {}", folder.display()));
-                        return intake.watch(camera, self.settings.camera.consume);
-                    }
-                    Err(error @ FolderError::Unreadable { .. }) => error.to_string(),
-                },
-            };
-            if !away {
-                tracing::error!(message_id = events::CAMERA_LOST, "{trouble}");
-                self.board.set(|status| status.camera = trouble.clone());
-            }
-            away = true;
-            self.shutdown.sleep(RETRY);
-        }
+    /// The settings that are in force.
+    fn settings(&self) -> Arc<Settings> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The pipeline's thread.
@@ -182,7 +159,7 @@ impl Daemon {
     fn wait_for_masters(&self) -> bool {
         let mut said = false;
         loop {
-            match Science::load(&self.settings) {
+            match Science::load(&self.settings()) {
                 Ok(science) => {
                     self.night.replace_science(science);
                     self.board.set(|status| status.held.clear());
@@ -203,7 +180,7 @@ impl Daemon {
 
     fn prepare(&self, waiting: Waiting) -> Prepared {
         if self.reload.swap(false, Ordering::Relaxed) {
-            match Science::load(&self.settings) {
+            match Science::load(&self.settings()) {
                 Ok(science) => {
                     self.night.replace_science(science);
                     tracing::info!("masters and references are read again");
@@ -223,7 +200,7 @@ impl Daemon {
     }
 
     fn say(&self, outcome: &Outcome) {
-        self.board.done(outcome);
+        self.board.done(outcome, clock::now());
         self.warn(outcome);
         let status = self.board.now();
         let exposure = &outcome.exposure;
@@ -277,111 +254,9 @@ impl Daemon {
         self.shutdown.sleep(RETRY);
     }
 
-    /// Builds the references that the night's frames make, beside everything else: it is noon.
-    fn build_references(self: &Arc<Self>) {
-        let daemon = Arc::clone(self);
-        let build = move || {
-            if daemon.night.build_references(&|line| tracing::info!("{line}")) > 0 {
-                daemon.reload.store(true, Ordering::Relaxed);
-            }
-        };
-        if let Err(error) = std::thread::Builder::new().name("references".into()).spawn(build) {
-            tracing::error!("no thread to build references in: {error}");
-        }
-    }
-
     fn is_done(&self, exposure: &ExposureId) -> bool {
         // An unreadable ledger means that a frame is processed again: the spool knows the twin.
         self.night.keeping().is_done(exposure).unwrap_or(false)
-    }
-
-    /// The main thread: shows the state, holds alerts while the clock is wrong, keeps the journal
-    /// small, backs the history up.
-    fn look_after(self: &Arc<Self>, uplink: &Uplink, hangup: &AtomicBool) {
-        let mut file = StatusFile::new(&self.settings.service.status_file);
-        let mut rounds: u64 = 0;
-        let mut clock_wrong = false;
-        let mut night = self.tonight();
-        loop {
-            if hangup.swap(false, Ordering::Relaxed) {
-                tracing::info!("asked to reload: masters and references are read again; other settings need a restart");
-                self.reload.store(true, Ordering::Relaxed);
-            }
-            self.look_at_clock(uplink, &mut clock_wrong);
-            self.look_at_uplink(uplink);
-            let status = self.board.now();
-            systemd::status(&status.line());
-            file.write(&status);
-            if rounds.is_multiple_of(TRIM_ROUNDS) {
-                self.trim();
-            }
-            if self.tonight() != night {
-                night = self.tonight();
-                if let Err(error) = self.night.keeping().back_up() {
-                    tracing::error!("the history could not be backed up: {error}");
-                }
-                self.build_references();
-            }
-            rounds += 1;
-            if self.shutdown.sleep(LOOK) {
-                return;
-            }
-        }
-    }
-
-    fn look_at_clock(&self, uplink: &Uplink, wrong: &mut bool) {
-        let synchronised = clock::synchronised();
-        self.board.set(|status| status.clock_synchronised = synchronised);
-        let now_wrong = synchronised == Some(false) && self.settings.service.require_synchronised_clock;
-        if now_wrong == *wrong {
-            return;
-        }
-        *wrong = now_wrong;
-        if now_wrong {
-            tracing::warn!(
-                message_id = events::CLOCK_UNSYNCHRONISED,
-                "the clock is not synchronised: alerts are held in the spool; start chrony or systemd-timesyncd \
-                 (`timedatectl`), or set [service] require_synchronised_clock = false"
-            );
-            uplink.hold(Some("the clock is not synchronised".into()));
-        } else {
-            tracing::info!("the clock is synchronised: alerts go out");
-            uplink.hold(None);
-        }
-    }
-
-    fn look_at_uplink(&self, uplink: &Uplink) {
-        let now = uplink.status();
-        let word = match now.state {
-            State::Connecting => "connecting",
-            State::Connected => "ok",
-            State::Away => "away",
-            State::Held => "held",
-            State::Stopped => "stopped",
-        };
-        self.board.set(|status| {
-            status.updated = clock::now().to_string();
-            status.frames_waiting = self.queue.len() as u64;
-            status.spool_exposures = now.behind_exposures;
-            status.spool_alerts = now.behind_alerts;
-            status.spool_bytes = now.behind_bytes;
-            status.dead = now.refused;
-            status.uplink = word.to_owned();
-            status.peak_rss_mb = memory::peak_rss_mb();
-        });
-    }
-
-    fn trim(&self) {
-        let keep = self.settings.frames.keep_nights;
-        match self.journal.trim(self.tonight(), keep, |id| self.is_done(id)) {
-            Ok(0) => {}
-            Ok(count) => tracing::info!("{count} frames that were done more than {keep} nights ago are removed"),
-            Err(error) => tracing::error!("{error}"),
-        }
-    }
-
-    fn tonight(&self) -> NightName {
-        NightName::of(clock::now(), self.settings.observatory.longitude_deg)
     }
 
     /// The one way to the end: the exposure in hand, then what the uplink can send, each no longer
@@ -400,9 +275,12 @@ impl Daemon {
         self.look_at_uplink(&uplink);
         uplink.stop(Duration::ZERO);
         let undone = self.undone();
-        self.board.set(|status| status.frames_waiting = undone as u64);
+        self.board.set(|status| {
+            status.frames_waiting = undone as u64;
+            status.state = "stopped".into();
+        });
         let status = self.board.now();
-        StatusFile::new(&self.settings.service.status_file).write(&status);
+        StatusFile::new(&self.settings().service.status_file).write(&status);
         tracing::info!(
             message_id = events::STOPPED,
             "nightjar has stopped: {undone} frames wait in the frame journal, {} alerts in the spool",

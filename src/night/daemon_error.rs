@@ -24,9 +24,9 @@ pub enum DaemonError {
     /// A secret.
     #[error(transparent)]
     Credential(#[from] CredentialError),
-    /// A camera that this version does not read.
-    #[error("setting camera.kind: \"{0}\" cameras are not read by this version; choose \"folder\" or \"replay\"")]
-    Camera(&'static str),
+    /// A camera that is a folder, and no folder.
+    #[error("setting camera.folder: is not set; name the folder of the camera's frames")]
+    Camera,
     /// Signals or threads.
     #[error("the system gives no threads or signals: {0}; raise TasksMax= of the unit")]
     System(#[from] std::io::Error),
@@ -35,6 +35,6 @@ pub enum DaemonError {
 impl DaemonError {
     /// Whether the settings are at fault: starting again does not help.
     pub fn is_of_the_settings(&self) -> bool {
-        matches!(self, Self::Credential(_) | Self::Camera(_) | Self::Uplink(UplinkError::Settings(_)))
+        matches!(self, Self::Credential(_) | Self::Camera | Self::Uplink(UplinkError::Settings(_)))
     }
 }

@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::master_builder::is_for_masters;
 use super::queue::FrameQueue;
 use crate::camera::folder::FolderCamera;
 use crate::camera::journal::{FrameJournal, JournalError, Kept, same_bytes};
@@ -13,7 +14,8 @@ use crate::camera::replay::{Pace, Recorded};
 use crate::camera::{HeaderFallbacks, exposure_from_header};
 use crate::exposure::{Exposure, ExposureId};
 use crate::fits::read_header;
-use crate::service::{Shutdown, Stopwatch, events};
+use crate::service::{Shutdown, Stopwatch, clock, events};
+use crate::time::NightName;
 
 /// How often a folder is asked whether files have become whole.
 const LOOK: Duration = Duration::from_millis(500);
@@ -41,6 +43,8 @@ pub struct Intake<'a> {
     pub longitude_deg: f64,
     /// For headers that lack something.
     pub fallbacks: &'a HeaderFallbacks,
+    /// Hears of every frame that goes into the queue: the builder of masters.
+    pub hear: &'a (dyn Fn(&Waiting) + Sync),
     /// How the night ends.
     pub shutdown: &'a Shutdown,
 }
@@ -67,17 +71,37 @@ impl Intake<'_> {
         let mut count = 0;
         for kept in self.journal.frames()? {
             if (self.is_done)(&kept.id) {
+                self.remember(kept);
                 continue;
             }
             match self.exposure_of(&kept.path) {
                 Ok(exposure) => {
-                    self.queue.push(Waiting { kept, exposure });
+                    self.push(Waiting { kept, exposure });
                     count += 1;
                 }
                 Err(reason) => tracing::warn!("{reason}; this frame of the journal is left where it is"),
             }
         }
         Ok(count)
+    }
+
+    /// Tonight's calibration frames are done and yet of use: masters are made of all of them.
+    fn remember(&self, kept: Kept) {
+        let tonight = NightName::of(clock::now(), self.longitude_deg);
+        if kept.id.night() != Some(tonight) {
+            return;
+        }
+        if let Ok(exposure) = self.exposure_of(&kept.path)
+            && is_for_masters(exposure.kind)
+        {
+            (self.hear)(&Waiting { kept, exposure });
+        }
+    }
+
+    /// A frame that is durable waits for the pipeline from now on.
+    pub fn push(&self, waiting: Waiting) {
+        (self.hear)(&waiting);
+        self.queue.push(waiting);
     }
 
     /// Takes what is dropped into a folder, until the process stops.
@@ -158,7 +182,7 @@ impl Intake<'_> {
         }
         match self.journal.keep_file(&exposure.id, file) {
             Ok(kept) => {
-                self.queue.push(Waiting { kept, exposure });
+                self.push(Waiting { kept, exposure });
                 Taken::Kept
             }
             Err(error) => Taken::Refused(error),

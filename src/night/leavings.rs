@@ -60,6 +60,8 @@ pub struct ExposureSummary {
     pub alerts: usize,
     /// Alerts that Kafka has acknowledged.
     pub acknowledged: usize,
+    /// How the difference was made, "zogy" or "kernel-fit"; null where the exposure was not subtracted.
+    pub method: Option<&'static str>,
     /// FWHM of a star, arcseconds; null where the exposure was not subtracted.
     pub seeing_arcsec: Option<f64>,
     /// 5σ limiting magnitude; null where the exposure was not subtracted.
@@ -83,6 +85,7 @@ impl ExposureSummary {
             candidates: found.map_or(0, |f| f.candidates),
             alerts: outcome.alerts(),
             acknowledged,
+            method: found.map(|f| f.method),
             seeing_arcsec: found.map(|f| round(f.seeing_arcsec, 3)),
             limit_mag: found.map(|f| round(f.limit_mag, 3)),
             reason: outcome.reason(),

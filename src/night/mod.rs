@@ -20,23 +20,32 @@ pub mod compare;
 pub mod daemon;
 pub mod daemon_error;
 pub mod fallbacks;
+pub mod figures;
 pub mod intake;
 pub mod keeping;
 mod layers_on_disk;
 pub mod leavings;
+pub mod master_builder;
 pub mod outcome;
 pub mod queue;
 pub mod reference_builder;
 pub mod rehearsal;
 pub mod science;
+pub mod site_check;
 pub mod status;
+pub mod trigger;
+pub mod uplink_check;
 pub mod values;
+pub mod wired;
+pub mod wired_frame;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use crate::alert::Alert;
 use crate::calibrate::CalibratedFrame;
-use crate::service::{Hearts, Stopwatch};
+use crate::exposure::Exposure;
+use crate::service::{Hearts, Stopwatch, clock};
 use compare::Compared;
 use intake::Waiting;
 use keeping::{Held, Keeping};
@@ -125,21 +134,22 @@ impl Night {
         let images = self.leavings.is_some().then_some(images);
         let seconds = &mut prepared.seconds;
         [seconds.register, seconds.subtract, seconds.detect] = compared;
-        let mut clock = Stopwatch::start();
+        let mut watch = Stopwatch::start();
         let _beat = self.hearts.begin("alert");
-        let alerts = match self.keeping.packets(&detections)? {
+        let mut alerts = match self.keeping.packets(&detections)? {
             Ok(alerts) => alerts,
             Err(error) => return self.without_alerts(prepared, error.to_string()),
         };
-        seconds.alert = clock.lap();
+        seconds.alert = watch.lap();
+        latency_headers(&mut alerts, &detections.exposure, seconds);
         if let (Some(leavings), Some(images)) = (&self.leavings, images) {
             leavings.lock().unwrap_or_else(PoisonError::into_inner).add(&detections, &images, &alerts)?;
         }
-        clock.lap();
+        watch.lap();
         let mut found = Found::of(&detections);
         found.alerts = alerts.len();
         found.sequence = self.keeping.keep(room, &detections, alerts)?;
-        seconds.spool = clock.lap();
+        seconds.spool = watch.lap();
         Ok(Outcome { exposure: detections.exposure, seconds: *seconds, result: Ok(found) })
     }
 
@@ -151,6 +161,20 @@ impl Night {
 
     fn science(&self) -> Arc<Science> {
         self.science.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Tells in the headers of each alert when the shutter closed, when the packet was made, and what the
+/// stages took in between.
+fn latency_headers(alerts: &mut [Alert], exposure: &Exposure, seconds: &StageSeconds) {
+    let closed = exposure.start.plus_seconds(exposure.exposure_s);
+    let headers = [
+        ("shutter_closed", closed.to_string()),
+        ("packed", clock::now().to_string()),
+        ("stage_seconds", seconds.until_packed()),
+    ];
+    for alert in alerts {
+        alert.headers.extend(headers.iter().map(|(name, text)| ((*name).to_owned(), text.clone().into_bytes())));
     }
 }
 

@@ -28,6 +28,14 @@ pub struct StageSeconds {
 }
 
 impl StageSeconds {
+    /// As a header of the alert tells it: the stages before its packet was made.
+    pub fn until_packed(&self) -> String {
+        format!(
+            "read={:.3} calibrate={:.3} register={:.3} subtract={:.3} detect={:.3} alert={:.3}",
+            self.read, self.calibrate, self.register, self.subtract, self.detect, self.alert
+        )
+    }
+
     /// All stages.
     pub fn total(&self) -> f64 {
         self.read + self.calibrate + self.register + self.subtract + self.detect + self.alert + self.spool
@@ -37,6 +45,8 @@ impl StageSeconds {
 /// What was found on an exposure that was subtracted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
+    /// How the difference was made: "zogy" or "kernel-fit".
+    pub method: &'static str,
     /// Candidates, those that a rule rejects included.
     pub candidates: usize,
     /// How many each rule rejected.
@@ -61,6 +71,7 @@ impl Found {
             *rejected.entry(rule.name()).or_insert(0) += 1;
         }
         Self {
+            method: detections.conditions.method,
             candidates: detections.candidates.len(),
             rejected,
             alerts: 0,
@@ -178,6 +189,7 @@ pub(super) mod tests {
                 spool: 0.05,
             },
             result: Ok(Found {
+                method: "zogy",
                 candidates: 812,
                 rejected: BTreeMap::from([("dipole", 4), ("edge", 12)]),
                 alerts: 796,

@@ -8,17 +8,19 @@ use super::bootstrap::Bootstrap;
 use super::compare::{Compared, compare};
 use super::fallbacks::Fallbacks;
 use super::intake::Waiting;
+use super::values;
 use crate::calibrate::masters::{Masters, of_night, read_folder};
 use crate::calibrate::{CalibratedFrame, CalibrationParameters, calibrate};
 use crate::camera::replay::{Recorded, RecordedNight, fits_files};
 use crate::camera::{HeaderFallbacks, RawFrame, exposure_from_header, raw_frame};
 use crate::detect::context::ReferenceContext;
 use crate::exposure::{Exposure, FrameKind};
-use crate::fits::{Header, read_image};
+use crate::fits::{Header, read_image, read_planes};
 use crate::register::library::{Library, NoReference, Reference};
 use crate::register::stars::{StarList, find};
 use crate::service::{Stopwatch, events};
 use crate::settings::Settings;
+use crate::subtract::method::Method;
 use crate::wcs::Wcs;
 
 /// References whose pixels stay in memory: about 100 MB each of 3072×3080.
@@ -35,6 +37,7 @@ pub struct Science {
     fallbacks: Fallbacks,
     calibration: CalibrationParameters,
     threshold: f64,
+    method: Method,
     masters: Masters,
     library: Library,
     /// Fields without a reference, whose frames are kept until they make one.
@@ -105,6 +108,7 @@ impl Science {
             fallbacks: fallbacks(settings).unwrap_or_default(),
             calibration: CalibrationParameters::default(),
             threshold: settings.detect.threshold,
+            method: values::subtraction(settings.subtract.method),
             masters,
             library,
             growing: None,
@@ -167,11 +171,28 @@ impl Science {
             FrameKind::Other => return Err("is a focus, test or pointing frame: kept and nothing else".into()),
             kind => return Err(format!("is a {kind:?} frame, for masters: kept").to_lowercase()),
         }
-        let image = read_image(&waiting.kept.path).map_err(|e| e.to_string())?;
-        let mut raw = raw_frame(image, self.longitude_deg, &self.fallbacks.header, &self.fallbacks.detector)
-            .map_err(|e| e.to_string())?;
+        let mut raw = self.raw(&waiting.kept.path)?;
         // The journal's copy has another name; reports tell the camera's.
         raw.exposure.file.clone_from(&waiting.exposure.file);
+        Ok(raw)
+    }
+
+    /// Reads a raw frame; pixels that the camera's line lost are marked.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn raw(&self, path: &Path) -> Result<RawFrame, String> {
+        let (header, detector) = (&self.fallbacks.header, &self.fallbacks.detector);
+        let image = read_image(path).map_err(|e| e.to_string())?;
+        let gaps = image.header.get("NMISSING").is_some();
+        let mut raw = raw_frame(image, self.longitude_deg, header, detector).map_err(|e| e.to_string())?;
+        if gaps {
+            let planes = read_planes(path).map_err(|e| e.to_string())?;
+            let plane =
+                planes.into_iter().find(|plane| plane.name == "MISSING" && plane.pixels.dim() == raw.pixels.shape());
+            raw.missing = plane.map(|plane| plane.pixels.mapv(|bits| bits as u16)).or(raw.missing);
+        }
         Ok(raw)
     }
 
@@ -208,7 +229,8 @@ impl Science {
             jd: reference.jd,
             frames: reference.frames,
         };
-        let mut compared = compare(frame, &reference.frame, &context, self.threshold).map_err(|e| e.to_string())?;
+        let mut compared =
+            compare(frame, &reference.frame, &context, self.threshold, self.method).map_err(|e| e.to_string())?;
         // A reference that is not in memory yet is read and searched for stars on the way to the registration.
         compared.seconds[0] += fetched;
         if !reference.zero_point_known {
@@ -256,7 +278,11 @@ fn say_refused(library: &Library, say: &dyn Fn(&str)) {
 }
 
 /// The masters of a folder.
-fn masters_of(folder: &Path, settings: &Settings) -> Result<Masters, ScienceError> {
+///
+/// # Errors
+///
+/// When there are none.
+pub fn masters_of(folder: &Path, settings: &Settings) -> Result<Masters, ScienceError> {
     let place = folder.display();
     let missing = |what: &str| {
         ScienceError(format!(

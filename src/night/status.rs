@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::figures::Figures;
 use super::outcome::Outcome;
 use crate::time::Mjd;
 
@@ -17,10 +18,26 @@ pub struct Status {
     pub started: String,
     /// When this was written, UTC; older than a few seconds means that the daemon does not run.
     pub updated: String,
-    /// "ready" or "stopping".
+    /// "ready", "stopping" or "stopped".
     pub state: String,
     /// What frames come from, and what is the matter with it.
     pub camera: String,
+    /// Whether the camera is there.
+    pub camera_ok: bool,
+    /// Temperature of the detector, Celsius, where the camera says it.
+    pub camera_temperature_c: Option<f64>,
+    /// Frames that a wired camera has sent since the start.
+    pub frames_read: u64,
+    /// Exposures that did not come from the camera since the start.
+    pub frames_missed: u64,
+    /// The last of them, and why.
+    pub last_missed: String,
+    /// Exposures of the cadence that could not be started in time since the start.
+    pub cadence_skipped: u64,
+    /// Why no exposures are started; empty when they are.
+    pub no_exposures: String,
+    /// Why frames cannot be kept; empty when they can.
+    pub disk_trouble: String,
     /// Exposures that are done since the start.
     pub exposures: u64,
     /// Those of them that made alerts.
@@ -43,8 +60,23 @@ pub struct Status {
     pub spool_bytes: u64,
     /// Alerts that the broker refused for ever, in `dead/`.
     pub dead: u64,
-    /// State of the uplink, a word and what is the matter.
+    /// Alerts that Kafka has acknowledged since the start.
+    pub acknowledged: u64,
+    /// Age of the oldest exposure that Kafka has not got, seconds; 0 without one.
+    pub backlog_age_s: f64,
+    /// State of the uplink, a word: connecting, ok, away, held, stopped.
     pub uplink: String,
+    /// The last trouble of the uplink, with what to do; empty while all is well.
+    pub uplink_trouble: String,
+    /// What Kafka promises: exactly-once or idempotent.
+    pub delivery: String,
+    /// Room on the disk of the spool, bytes.
+    pub disk_free_bytes: u64,
+    /// For how many nights it is enough, by the fullest night in the frame journal; absent before the
+    /// first.
+    pub disk_nights: Option<f64>,
+    /// Seconds from the closed shutter of the last exposure with alerts until they were durable.
+    pub last_latency_s: Option<f64>,
     /// Whether the kernel says that its clock is synchronised; absent where it does not say.
     pub clock_synchronised: Option<bool>,
     /// Largest resident memory, MB.
@@ -69,23 +101,32 @@ impl Status {
 
 /// The state while it changes; the pipeline writes, the main thread reads.
 #[derive(Debug, Default)]
-pub struct Board(Mutex<Status>);
+pub struct Board {
+    status: Mutex<Status>,
+    figures: Mutex<Figures>,
+}
 
 impl Board {
     /// A board of a daemon that started at `started`.
     pub fn new(started: Mjd, camera: &str) -> Self {
-        Self(Mutex::new(Status {
+        let status = Mutex::new(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: started.to_string(),
             state: "ready".into(),
             camera: camera.to_owned(),
             ..Status::default()
-        }))
+        });
+        Self { status, figures: Mutex::default() }
     }
 
-    /// An exposure is done.
-    pub fn done(&self, outcome: &Outcome) {
+    /// An exposure is done at `now`.
+    pub fn done(&self, outcome: &Outcome, now: Mjd) {
+        let latency = self.figures(|figures| {
+            figures.done(outcome, now);
+            figures.last_latency_s()
+        });
         let mut status = self.status();
+        status.last_latency_s = latency;
         status.exposures += 1;
         status.exposures_with_alerts += u64::from(outcome.alerts() > 0);
         status.candidates += outcome.result.as_ref().map_or(0, |found| found.candidates as u64);
@@ -106,7 +147,18 @@ impl Board {
 
     fn status(&self) -> MutexGuard<'_, Status> {
         // Each field is whole whatever a thread died of.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at the durations, or adds to them.
+    pub fn figures<T>(&self, look: impl FnOnce(&mut Figures) -> T) -> T {
+        look(&mut self.figures.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Everything that Prometheus gets.
+    pub fn exposition(&self) -> String {
+        let status = self.now();
+        self.figures(|figures| figures.exposition(&status))
     }
 }
 
@@ -120,7 +172,7 @@ mod tests {
         let board = Board::new(Mjd(60_000.0), "folder /data/camera");
         board.set(|status| status.uplink = "ok".into());
         assert_eq!(board.now().line(), "no exposure yet · 0 alerts · spool 0 · uplink ok");
-        board.done(&outcome());
+        board.done(&outcome(), Mjd(60_000.0));
         board.set(|status| status.frames_waiting = 3);
         assert_eq!(
             board.now().line(),

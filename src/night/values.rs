@@ -8,8 +8,9 @@ use super::fallbacks::Fallbacks;
 use crate::alert::{AlertParameters, Network, Profile};
 use crate::camera::HeaderFallbacks;
 use crate::service::credentials::{self, CredentialError};
-use crate::settings::{self, Settings};
+use crate::settings::{self, Settings, SubtractMethod};
 use crate::spool::{Order, SpoolParameters};
+use crate::subtract::method::Method;
 use crate::uplink::{Delivery, Security, TlsParameters, TopicParameters, UplinkParameters};
 
 /// Version of the score from shape and context that fills `rb`.
@@ -54,12 +55,25 @@ fn installed_network(settings: &Settings) -> Option<Arc<Network>> {
 }
 
 /// The network of `NAME.weights.h5` and `NAME.architecture.json` beside it.
-fn read_network(weights: &Path) -> Result<Network, String> {
+///
+/// # Errors
+///
+/// Why they are none.
+pub fn read_network(weights: &Path) -> Result<Network, String> {
     let name = weights.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let version = name.strip_suffix(".weights.h5").ok_or("its name does not end in .weights.h5")?;
     let architecture = weights.with_file_name(format!("{version}.architecture.json"));
     let read = |path: &Path| fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
     Network::from_keras(version, &read(&architecture)?, &read(weights)?).map_err(|error| error.to_string())
+}
+
+/// How the reference is subtracted.
+pub fn subtraction(method: SubtractMethod) -> Method {
+    match method {
+        SubtractMethod::Auto => Method::Auto,
+        SubtractMethod::Zogy => Method::Zogy,
+        SubtractMethod::KernelFit => Method::KernelFit,
+    }
 }
 
 /// The disk buffer.
@@ -88,6 +102,7 @@ pub fn uplink_values(settings: &Settings) -> UplinkParameters {
             ..TopicParameters::default()
         },
         cursor_topic: uplink.cursor_topic.clone(),
+        buffer_bytes: uplink.buffer_mb as usize * 1_000_000,
         ..UplinkParameters::default()
     }
 }

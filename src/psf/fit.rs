@@ -6,24 +6,24 @@
 //! few shape parameters alone. Stars whose own width disagrees with the model's are left out
 //! (galaxies, blends, cosmic rays).
 
-use multiversion::multiversion;
-use multiversion::target::target_cfg_f;
-use nalgebra::{DMatrix, DVector, Matrix4, Vector4};
+use nalgebra::{DMatrix, DVector, Vector4};
 use ndarray::Array2;
 use rayon::prelude::*;
 
 use super::degree::{self, ShapeForm};
-use super::moffat::{Form, Moffat, rising};
-use super::power::{LANES, Lanes, multiply_add};
+use super::moffat::Moffat;
+use super::normal::{Local, Share, pixel_variance, share, width_of};
 use super::residual::{Residual, StarResidual, interpolate};
 use super::star::refit;
 use super::{Field, PsfModel, stamp_radius};
 
-/// Errors of the model itself, as a fraction of its value, added to the noise.
-const MODEL_ERROR: f64 = 0.003;
+/// Widths of stars scatter by this much at least.
+const LEAST_SCATTER: f64 = 0.005;
 /// Stars whose width is off by more than this many robust sigmas are left out.
 const WIDTH_CLIP: f64 = 4.0;
 const START_BETA: f64 = 3.0;
+/// Widths of stars gather within this much about their mode, before and after they may vary over the field.
+const LOCUS: (f64, f64) = (0.05, 0.02);
 
 /// A star's pixels.
 #[derive(Debug, Clone)]
@@ -59,6 +59,9 @@ pub struct FittedStar {
     pub chi2: f64,
     /// Relative excess of its own width over the model's.
     pub width_excess: f64,
+    /// Square of what the model leaves beyond the noise within 1.5 FWHM, over the square of the model, and the
+    /// error of this by noise. Around 0 for a perfect model.
+    pub misfit: (f64, f64),
     /// Whether it was one of the stars that made the model.
     pub used: bool,
 }
@@ -76,6 +79,23 @@ impl PsfFit {
     /// Number of stars that made the model.
     pub fn used(&self) -> usize {
         self.stars.iter().filter(|s| s.used).count()
+    }
+
+    /// What the model leaves of its own bright stars beyond the noise, rms as a fraction of the star: at least
+    /// this, within two standard errors.
+    pub fn misfit(&self) -> f64 {
+        const BRIGHTEST: usize = 40;
+        let mut stars: Vec<(f64, f64)> =
+            self.stars.iter().filter(|s| s.used && s.misfit.0.is_finite()).map(|s| s.misfit).collect();
+        stars.sort_by(|a, b| a.1.total_cmp(&b.1));
+        stars.truncate(BRIGHTEST);
+        let count = stars.len();
+        if count == 0 {
+            return 0.0;
+        }
+        let error = (stars.iter().map(|s| s.1 * s.1).sum::<f64>()).sqrt() / count as f64;
+        stars.sort_by(|a, b| a.0.total_cmp(&b.0));
+        (stars[count / 2].0 - 2.0 * error).max(0.0).sqrt()
     }
 }
 
@@ -115,25 +135,6 @@ struct State<'a> {
     locals: Vec<Local>,
     used: Vec<bool>,
     fwhm: f64,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Local {
-    flux: f64,
-    x: f64,
-    y: f64,
-    background: f64,
-}
-
-/// A star's share of the normal equations.
-struct Share {
-    chi2: f64,
-    /// Reduced by the star's own parameters: ln α, e1, e2, β.
-    hessian: Matrix4<f64>,
-    gradient: Vector4<f64>,
-    /// The star's own step for a step of its shape: `own − coupling · shape`.
-    own: Vector4<f64>,
-    coupling: Matrix4<f64>,
 }
 
 impl<'a> State<'a> {
@@ -260,38 +261,54 @@ impl<'a> State<'a> {
         }
     }
 
-    /// Leaves out stars whose own width is not the model's, and those that the fit lost.
+    /// Leaves out what is not as wide as the stars are, and what the fit lost. Stars are where the widths are
+    /// densest: galaxies may be more, but of all widths.
     fn drop_odd_widths(&mut self) {
         let shares = self.shares(&self.shape, &self.locals);
-        let excess: Vec<Option<f64>> = shares
-            .iter()
-            .map(|share| {
-                let share = share.as_ref()?;
-                let curvature = share.hessian[(0, 0)];
-                (curvature > 0.0).then(|| {
-                    let error = (1.0 / curvature + 0.005f64.powi(2)).sqrt();
-                    share.gradient[0] / curvature / error
-                })
-            })
-            .collect();
-        let mut values: Vec<f64> = excess.iter().flatten().copied().filter(|z| z.is_finite()).collect();
-        if values.len() < 3 {
+        let widths: Vec<Option<(f64, f64)>> = shares.iter().map(|share| width_of(share.as_ref()?)).collect();
+        let known: Vec<(f64, f64)> = widths.iter().flatten().copied().collect();
+        if known.len() < 3 {
             return;
         }
-        values.sort_by(f64::total_cmp);
-        let median = values[values.len() / 2];
-        let mut deviations: Vec<f64> = values.iter().map(|z| (z - median).abs()).collect();
-        deviations.sort_by(f64::total_cmp);
-        let sigma = (1.4826 * deviations[deviations.len() / 2]).max(1.0);
-        for (s, excess) in excess.iter().enumerate() {
+        let locus = if self.degree == 0 { LOCUS.0 } else { LOCUS.1 };
+        let density = |centre: f64| -> f64 {
+            known
+                .iter()
+                .map(|(w, e)| {
+                    let s = locus.hypot(*e);
+                    (-0.5 * ((w - centre) / s).powi(2)).exp() / s
+                })
+                .sum()
+        };
+        let mode = known.iter().map(|(w, _)| (density(*w), *w)).max_by(|a, b| a.0.total_cmp(&b.0)).map_or(0.0, |m| m.1);
+        let mut near: Vec<f64> = known
+            .iter()
+            .map(|(w, e)| ((w - mode).abs(), *e))
+            .filter(|(d, e)| *d < 3.0 * locus.hypot(*e))
+            .map(|d| d.0)
+            .collect();
+        near.sort_by(f64::total_cmp);
+        let scatter = near.get(near.len() / 2).map_or(locus, |m| (1.4826 * m).clamp(LEAST_SCATTER, locus));
+        for (s, width) in widths.iter().enumerate() {
             let stamp = &self.stamps[s];
             let (local, half) = (&self.locals[s], 0.5 * self.fwhm.max(2.0));
             let strayed = (local.x - stamp.centre.0).hypot(local.y - stamp.centre.1) > half;
-            let odd = !excess.is_some_and(|z| (z - median).abs() <= WIDTH_CLIP * sigma);
+            let odd = !width.is_some_and(|(w, e)| (w - mode).abs() <= WIDTH_CLIP * scatter.hypot(e));
             if self.used[s] && (odd || strayed || local.flux <= 0.0) {
                 self.used[s] = false;
             }
         }
+    }
+
+    /// Inverse normal matrix of the field's polynomial over the stars that made the model, scaled to a mean of 1.
+    fn leverage(&self) -> Option<DMatrix<f64>> {
+        let terms = Field::terms(self.degree);
+        let mut normal = DMatrix::<f64>::zeros(terms, terms);
+        for (stamp, _) in self.stamps.iter().zip(&self.used).filter(|(_, used)| **used) {
+            let basis = DVector::from_vec(self.field.basis(stamp.centre.0, stamp.centre.1, self.degree));
+            normal += &basis * basis.transpose();
+        }
+        Some(normal.cholesky()?.inverse() * (self.used() as f64 / terms as f64))
     }
 
     fn model(&self) -> PsfModel {
@@ -305,106 +322,11 @@ impl<'a> State<'a> {
             beta: self.shape[3 * n],
             residual: None,
             radius: 0,
+            leverage: self.leverage(),
         };
         model.radius = stamp_radius(model.fwhm_at(self.field.centre.0, self.field.centre.1));
         model
     }
-}
-
-/// Variance of a pixel that holds `model` electrons of a star.
-#[inline(always)]
-pub(super) fn pixel_variance(stamp: &StarStamp, model: f64) -> f64 {
-    let source = model.max(0.0);
-    stamp.sky_variance + stamp.source_variance * source + (MODEL_ERROR * source).powi(2)
-}
-
-/// Columns of the design: ln α, e1, e2, β, then flux, x, y, background.
-const COLUMNS: usize = 8;
-
-/// Weighted sums over a star's pixels, side by side.
-struct Sums {
-    chi2: Lanes,
-    gradient: [Lanes; COLUMNS],
-    /// Upper triangle of the normal matrix, row by row.
-    normal: [Lanes; COLUMNS * (COLUMNS + 1) / 2],
-}
-
-/// The sums of a star's usable pixels under a profile.
-#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
-fn sums(form: &Form, stamp: &StarStamp, local: &Local) -> Sums {
-    sums_of_lanes::<{ target_cfg_f!(target_feature = "fma") }>(form, stamp, local)
-}
-
-#[inline(always)]
-fn sums_of_lanes<const FMA: bool>(form: &Form, stamp: &StarStamp, local: &Local) -> Sums {
-    let zero = [0.0; LANES];
-    let mut sums = Sums { chi2: zero, gradient: [zero; COLUMNS], normal: [zero; COLUMNS * (COLUMNS + 1) / 2] };
-    let side = stamp.pixels.ncols();
-    let half = (stamp.pixels.nrows() / 2) as f64;
-    let (ox, oy) = (stamp.middle.0 as f64 - half - local.x, stamp.middle.1 as f64 - half - local.y);
-    let (Some(pixels), Some(good)) = (stamp.pixels.as_slice(), stamp.good.as_slice()) else { return sums };
-    for (iy, (pixels, good)) in pixels.chunks_exact(side).zip(good.chunks_exact(side)).enumerate() {
-        for (chunk, (pixels, good)) in pixels.chunks(LANES).zip(good.chunks(LANES)).enumerate() {
-            let d = form.lane_derivatives::<FMA>(&rising(ox + (chunk * LANES) as f64), oy + iy as f64);
-            let (mut values, mut used) = (zero, zero);
-            for lane in 0..pixels.len() {
-                (values[lane], used[lane]) = (f64::from(pixels[lane]), f64::from(u8::from(good[lane])));
-            }
-            let (mut columns, mut weights, mut differences) = ([zero; COLUMNS], zero, zero);
-            for i in 0..LANES {
-                let model = local.flux * d.value[i];
-                weights[i] = used[i] / pixel_variance(stamp, model);
-                differences[i] = values[i] - model - local.background;
-                sums.chi2[i] += weights[i] * differences[i] * differences[i];
-                columns[4][i] = d.value[i];
-                columns[7][i] = 1.0;
-            }
-            for (column, slope) in [0, 1, 2, 3, 5, 6].into_iter().zip(&d.slopes) {
-                for i in 0..LANES {
-                    columns[column][i] = local.flux * slope[i];
-                }
-            }
-            let mut place = 0;
-            for k in 0..COLUMNS {
-                let mut weighted = columns[k];
-                for i in 0..LANES {
-                    weighted[i] *= weights[i];
-                    sums.gradient[k][i] = multiply_add::<FMA>(weighted[i], differences[i], sums.gradient[k][i]);
-                }
-                for l in k..COLUMNS {
-                    for i in 0..LANES {
-                        let sum = &mut sums.normal[place][i];
-                        *sum = multiply_add::<FMA>(weighted[i], columns[l][i], *sum);
-                    }
-                    place += 1;
-                }
-            }
-        }
-    }
-    sums
-}
-
-fn share(moffat: &Moffat, stamp: &StarStamp, local: &Local) -> Option<Share> {
-    let sums = sums(&moffat.form(), stamp, local);
-    let total = |lanes: &Lanes| lanes.iter().sum::<f64>();
-    let normal = |k: usize, l: usize| {
-        let (k, l) = (k.min(l), k.max(l));
-        total(&sums.normal[k * (2 * COLUMNS + 1 - k) / 2 + l - k])
-    };
-    let ss = Matrix4::from_fn(&normal);
-    let sl = Matrix4::from_fn(|k, l| normal(4 + k, l));
-    let ll = Matrix4::from_fn(|k, l| normal(4 + k, 4 + l));
-    let gs = Vector4::from_fn(|k, _| total(&sums.gradient[k]));
-    let gl = Vector4::from_fn(|k, _| total(&sums.gradient[4 + k]));
-    let inverse = ll.try_inverse()?;
-    let coupling = inverse * sl;
-    Some(Share {
-        chi2: total(&sums.chi2),
-        hessian: ss - sl.transpose() * coupling,
-        gradient: gs - coupling.transpose() * gl,
-        own: inverse * gl,
-        coupling,
-    })
 }
 
 fn residual_of(model: &PsfModel, state: &State<'_>) -> Option<Residual> {

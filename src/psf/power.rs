@@ -4,6 +4,7 @@
 //! library's functions take one number at a time, and were a fifth of the time of an exposure. These loops
 //! have no branches and no calls, so that the compiler turns them into vector instructions wherever they
 //! are inlined. Their errors are some units in the last place of a double.
+#![allow(clippy::needless_range_loop, reason = "the compiler makes vector instructions of loops over lanes")]
 
 /// Numbers that are worked on side by side.
 pub(super) const LANES: usize = 8;

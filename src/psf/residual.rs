@@ -5,7 +5,7 @@
 //! ridge regression gives in closed form: all pixels share one design matrix.
 
 use nalgebra::{DMatrix, DVector};
-use ndarray::Array2;
+use ndarray::{Array2, s};
 
 use super::{Field, cosine_taper};
 
@@ -35,6 +35,25 @@ impl Residual {
         self.degree
     }
 
+    /// A residual that is the same all over the field.
+    pub(super) fn constant(image: Array2<f32>) -> Self {
+        Self { degree: 0, planes: vec![image] }
+    }
+
+    /// With another image, of at least the same size, added all over the field.
+    pub(super) fn with(self, image: &Array2<f32>) -> Self {
+        let planes = self.planes.into_iter().enumerate().map(|(k, plane)| {
+            let mut larger = if k == 0 { image.clone() } else { Array2::zeros(image.dim()) };
+            let margin = (image.nrows() - plane.nrows().min(image.nrows())) / 2;
+            let inner = plane.nrows().min(image.nrows());
+            let mut middle = larger.slice_mut(s![margin..margin + inner, margin..margin + inner]);
+            let skip = (plane.nrows() - inner) / 2;
+            middle += &plane.slice(s![skip..skip + inner, skip..skip + inner]);
+            larger
+        });
+        Self { degree: self.degree, planes: planes.collect() }
+    }
+
     /// The residual image at pixel (x, y).
     pub(super) fn at(&self, field: &Field, x: f64, y: f64) -> Array2<f32> {
         let basis = field.basis(x, y, self.degree);
@@ -43,6 +62,22 @@ impl Residual {
             sum.scaled_add(term as f32, plane);
         }
         sum
+    }
+
+    /// The polynomial of degree 2 (less where the places are few) through images at places of the field.
+    pub(super) fn through(field: &Field, images: &[(f64, f64, Array2<f32>)]) -> Option<Self> {
+        let dim = images.first()?.2.dim();
+        let degree = (0..=2).rev().find(|&d| images.len() >= Field::terms(d))?;
+        let rows: Vec<Vec<f64>> = images.iter().map(|(x, y, _)| field.basis(*x, *y, degree)).collect();
+        let design = DMatrix::from_fn(images.len(), Field::terms(degree), |s, k| rows[s][k]);
+        let solver = (design.transpose() * &design).cholesky()?.solve(&design.transpose());
+        let mut planes = vec![Array2::zeros(dim); Field::terms(degree)];
+        for (k, plane) in planes.iter_mut().enumerate() {
+            for (s, (_, _, image)) in images.iter().enumerate() {
+                plane.scaled_add(solver[(k, s)] as f32, image);
+            }
+        }
+        Some(Self { degree, planes })
     }
 
     /// Fits the residuals, degree by leave-one-out error; `None` where no residual predicts better.
@@ -180,18 +215,21 @@ impl<'a> Mover<'a> {
         if top < 0 || top as usize + 3 >= height {
             return;
         }
-        self.buffer.fill(0.0);
-        for (j, weight) in self.weights.1.iter().enumerate() {
-            for (sum, pixel) in self.buffer.iter_mut().zip(self.image.row(top as usize + j)) {
-                *sum += weight * f64::from(*pixel);
-            }
-        }
         // The stamp's pixel ix is made of the columns from first + ix on.
         let from = (-self.first.0).max(0) as usize;
         let start = (self.first.0 + from as isize) as usize;
-        let sums = self.buffer.get(start..).unwrap_or_default().windows(4);
+        let end = (start + row.len().saturating_sub(from) + 3).min(width);
+        let Some(buffer) = self.buffer.get_mut(start..end) else { return };
+        buffer.fill(0.0);
+        for (j, weight) in self.weights.1.iter().enumerate() {
+            let pixels = self.image.row(top as usize + j);
+            let pixels = pixels.to_slice().and_then(|row| row.get(start..end)).unwrap_or_default();
+            for (sum, pixel) in buffer.iter_mut().zip(pixels) {
+                *sum += weight * f64::from(*pixel);
+            }
+        }
         let w = self.weights.0;
-        for (pixel, near) in row.iter_mut().skip(from).zip(sums).take(width) {
+        for (pixel, near) in row.iter_mut().skip(from).zip(buffer.windows(4)) {
             *pixel += w[0] * near[0] + w[1] * near[1] + w[2] * near[2] + w[3] * near[3];
         }
     }

@@ -8,6 +8,7 @@ use crate::calibrate::CalibratedFrame;
 use crate::psf::degree::MAX_DEGREE;
 use crate::psf::fit::{FittedStar, fit};
 use crate::psf::star::refit;
+use crate::psf::wings;
 use crate::psf::{Field, PsfModel};
 
 /// Brightest stars of each list that vote on the offset.
@@ -39,29 +40,42 @@ const FLUX_FLOOR: f64 = 0.003;
 pub(super) struct Measured {
     pub model: PsfModel,
     pub used: usize,
+    pub misfit: f64,
     pub stars: Vec<Option<FittedStar>>,
 }
 
-/// Fits the PSF from the stars `psf_stars` and measures the stars `wanted` with it.
-pub(super) fn measure_psf(
-    frame: &CalibratedFrame,
-    list: &StarList,
-    psf_stars: &[usize],
-    wanted: &[usize],
-) -> Option<Measured> {
+/// Fits the PSF from the stars `psf_stars` and measures the stars `wanted` with it; without a fit, with a guess.
+pub(super) fn measure_psf(frame: &CalibratedFrame, list: &StarList, psf_stars: &[usize], wanted: &[usize]) -> Measured {
     let (height, width) = frame.pixels().shape();
     let field = Field::new(width, height);
     let few = &psf_stars[..psf_stars.len().min(ROUGH_STARS)];
     let first: Vec<_> = psf_stars::cut(frame, list, few, None).into_iter().flatten().collect();
-    let rough = fit(field, &first, list.fwhm, 1)?;
+    let Some(rough) = fit(field, &first, list.fwhm, 1) else { return guessed(frame, list, wanted) };
     // With a model in hand the neighbours can be taken away.
     let second: Vec<_> = psf_stars::cut(frame, list, psf_stars, Some(&rough.model)).into_iter().flatten().collect();
-    let fitted = fit(field, &second, list.fwhm, MAX_DEGREE)?;
-    let stamps = psf_stars::cut(frame, list, wanted, Some(&fitted.model));
+    let Some(mut fitted) = fit(field, &second, list.fwhm, MAX_DEGREE) else { return guessed(frame, list, wanted) };
+    let bright = &psf_stars[..psf_stars.len().min(wings::STARS)];
+    let wide = psf_stars::cut_to(frame, list, bright, Some(&fitted.model), wings::REACH);
+    let inner = 0.5 * psf_stars::stamp_half(list.fwhm) as f64;
+    wings::add(&mut fitted.model, &wide.into_iter().flatten().collect::<Vec<_>>(), inner);
+    let stars = measure(frame, list, wanted, &fitted.model);
+    Measured { used: fitted.used(), misfit: fitted.misfit(), model: fitted.model, stars }
+}
+
+/// Measures the stars with a round profile of the list's FWHM, where no star gives a better one.
+fn guessed(frame: &CalibratedFrame, list: &StarList, wanted: &[usize]) -> Measured {
+    const BETA: f64 = 3.0;
+    let (height, width) = frame.pixels().shape();
+    let model = PsfModel::uniform(Field::new(width, height), list.fwhm, BETA);
+    let stars = measure(frame, list, wanted, &model);
+    Measured { model, used: 0, misfit: 0.0, stars }
+}
+
+fn measure(frame: &CalibratedFrame, list: &StarList, wanted: &[usize], model: &PsfModel) -> Vec<Option<FittedStar>> {
+    let stamps = psf_stars::cut(frame, list, wanted, Some(model));
     let present: Vec<_> = stamps.iter().flatten().cloned().collect();
-    let mut results = refit(&fitted.model, &present, &vec![true; present.len()]).into_iter();
-    let stars = stamps.iter().map(|stamp| stamp.as_ref().and_then(|_| results.next())).collect();
-    Some(Measured { used: fitted.used(), model: fitted.model, stars })
+    let mut results = refit(model, &present, &vec![true; present.len()]).into_iter();
+    stamps.iter().map(|stamp| stamp.as_ref().and_then(|_| results.next())).collect()
 }
 
 /// Matches worth measuring: clean, significant in both frames, at most [`MOST_MEASURED`] of the brightest.
@@ -256,6 +270,16 @@ pub(super) fn flux_ratio(shape: (usize, usize), stars: &[MatchedStar]) -> Option
     let constant = Polynomial2::constant(domain, [centre]);
     let ln_ratio = gradient_of_ratio(domain, &kept, scale).unwrap_or(constant);
     Some(FluxRatio { ln_ratio, error: weight.powf(-0.5), used: kept.len() })
+}
+
+/// The median of the objects' flux ratios, where no three of them agree: a start for a fit to the images.
+pub(super) fn median_ratio(shape: (usize, usize), stars: &[MatchedStar]) -> FluxRatio {
+    let domain = Domain::of_image(shape.1, shape.0);
+    let mut ratios: Vec<f64> =
+        stars.iter().map(|s| (s.flux / s.reference_flux).ln()).filter(|ratio| ratio.is_finite()).collect();
+    ratios.sort_by(f64::total_cmp);
+    let median = ratios.get(ratios.len() / 2).copied().unwrap_or(0.0);
+    FluxRatio { ln_ratio: Polynomial2::constant(domain, [median]), error: 0.1, used: 0 }
 }
 
 /// A polynomial of degree 2 where the stars demand it: flat-field errors and thin cloud.

@@ -6,6 +6,7 @@
 //! synthetic scenes its true error was 0.0005 px.
 
 mod align;
+mod brightness;
 pub mod coadd;
 pub mod library;
 pub mod polynomial;
@@ -46,6 +47,11 @@ pub struct MatchedStar {
     pub reference_flux_err: f64,
 }
 
+/// Fewer stars than this do not tell a cloud from variable stars.
+const LEAST_TO_JUDGE: usize = 20;
+/// Part of the reference's stars that keep their brightness, at least.
+const LEAST_AGREEMENT: f64 = 0.5;
+
 /// Why an exposure cannot be subtracted. Each message says what the operator looks at next.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum RegisterError {
@@ -79,6 +85,16 @@ pub enum RegisterError {
         /// Residual, pixels a axis.
         rms_px: f64,
     },
+    /// Stars of the reference are missing, or of another brightness.
+    #[error(
+        "only {kept} of {of} stars of the reference keep their brightness; look for clouds, a half-closed dome or a reference of another filter"
+    )]
+    Brightness {
+        /// Stars that are there as they should be.
+        kept: usize,
+        /// Stars that should be there.
+        of: usize,
+    },
     /// A PSF narrower than the pixels allow to be subtracted.
     #[error(
         "stars of the {frame} have a FWHM of {fwhm:.2} px; below 1.5 px no subtraction is trustworthy, bin less or defocus slightly"
@@ -89,21 +105,6 @@ pub enum RegisterError {
         /// FWHM, pixels.
         fwhm: f64,
     },
-    /// No PSF model could be fitted.
-    #[error(
-        "no point-spread function could be fitted to the {frame} ({stars} stars chosen); look for clouds or trailed stars"
-    )]
-    NoPsf {
-        /// "science image" or "reference".
-        frame: &'static str,
-        /// Stars that were chosen for it.
-        stars: usize,
-    },
-    /// No flux ratio.
-    #[error(
-        "fewer than 3 stars agree on the flux ratio to the reference; look for clouds or a reference of another filter"
-    )]
-    NoFluxRatio,
 }
 
 /// Where the reference lies under the science image, and the PSF and flux scale of both.
@@ -121,13 +122,15 @@ pub struct Registration {
     pub psf_science: PsfModel,
     /// PSF of the reference, on the reference's own grid.
     pub psf_reference: PsfModel,
-    /// Stars that made the PSF of the science image, and of the reference.
+    /// Stars that made the PSF of the science image, and of the reference; 0 where none did and the PSF is a guess.
     pub psf_stars: (usize, usize),
+    /// What the PSF models leave of their own bright stars beyond the noise, rms as a fraction of the star.
+    pub psf_misfit: (f64, f64),
     /// ln of the flux ratio science over reference, over the science image.
     pub ln_flux_ratio: Polynomial2<1>,
     /// Fractional error of the mean flux ratio.
     pub flux_ratio_err: f64,
-    /// Stars that gave the flux ratio.
+    /// Stars that gave the flux ratio; 0 where no three of them agree and it is the median of all.
     pub flux_ratio_stars: usize,
     /// Stars in common, brightest first.
     pub matched: Vec<MatchedStar>,
@@ -174,16 +177,14 @@ pub fn register(
     let (science_side, reference_side): (Vec<usize>, Vec<usize>) = pairs.iter().copied().unzip();
     let wanted = align::worth_measuring(science_stars, reference_stars, &pairs);
     let (wanted_science, wanted_reference): (Vec<usize>, Vec<usize>) = wanted.iter().copied().unzip();
-    let measure = |frame, list: &StarList, candidates: &[usize], wanted: &[usize], name| {
+    let measure = |frame, list: &StarList, candidates: &[usize], wanted: &[usize]| {
         let chosen = psf_stars::choose(list, candidates, frame);
         align::measure_psf(frame, list, &chosen, wanted)
-            .ok_or(RegisterError::NoPsf { frame: name, stars: chosen.len() })
     };
     let (on_science, on_reference) = rayon::join(
-        || measure(science, science_stars, &science_side, &wanted_science, "science image"),
-        || measure(reference, reference_stars, &reference_side, &wanted_reference, "reference"),
+        || measure(science, science_stars, &science_side, &wanted_science),
+        || measure(reference, reference_stars, &reference_side, &wanted_reference),
     );
-    let (on_science, on_reference) = (on_science?, on_reference?);
     let matched: Vec<MatchedStar> = on_science
         .stars
         .iter()
@@ -191,7 +192,11 @@ pub fn register(
         .filter_map(|(s, r)| align::matched(s.as_ref()?, r.as_ref()?))
         .collect();
     let fitted = align::fit_map(shape, &matched)?;
-    let ratio = align::flux_ratio(shape, &matched).ok_or(RegisterError::NoFluxRatio)?;
+    let ratio = align::flux_ratio(shape, &matched).unwrap_or_else(|| align::median_ratio(shape, &matched));
+    let (kept, of) = brightness::kept(science_stars, reference_stars, &pairs, &fitted.map, science.mask());
+    if of >= LEAST_TO_JUDGE && (kept as f64) < LEAST_AGREEMENT * of as f64 {
+        return Err(RegisterError::Brightness { kept, of });
+    }
     let mut warnings = Vec::new();
     if fitted.shift_and_rotation_only {
         warnings.push(format!(
@@ -207,6 +212,7 @@ pub fn register(
         psf_science: on_science.model,
         psf_reference: on_reference.model,
         psf_stars: (on_science.used, on_reference.used),
+        psf_misfit: (on_science.misfit, on_reference.misfit),
         ln_flux_ratio: ratio.ln_ratio,
         flux_ratio_err: ratio.error,
         flux_ratio_stars: ratio.used,

@@ -121,6 +121,14 @@ impl<const N: usize> Polynomial2<N> {
         finite.then_some(Self { domain, degree, coefficients })
     }
 
+    /// The polynomial with `values` added everywhere.
+    pub fn plus(mut self, values: [f64; N]) -> Self {
+        for (coefficient, value) in self.coefficients[0].iter_mut().zip(values) {
+            *coefficient += value;
+        }
+        self
+    }
+
     /// The degree.
     pub fn degree(&self) -> usize {
         self.degree

@@ -14,6 +14,8 @@ const SIGNIFICANCE: [f64; 4] = [60.0, 30.0, 20.0, 12.0];
 /// Enough stars for a model of degree 2 with a residual; spread over the field.
 const ENOUGH: usize = 60;
 const MOST: usize = 180;
+/// FWHM, pixels, beyond which fewer stars serve, as their stamps grow: a broad PSF has pixels enough.
+const BROAD: f64 = 5.0;
 /// The field is divided into this many cells an axis, each giving its best stars.
 const CELLS: usize = 8;
 
@@ -80,7 +82,9 @@ fn stamp_is_clean(frame: &CalibratedFrame, star: &Star, fwhm: f64) -> bool {
 
 /// The brightest of each cell of the field, cell by cell, until there are enough.
 fn spread(list: &StarList, mut chosen: Vec<usize>, frame: &CalibratedFrame) -> Vec<usize> {
-    if chosen.len() <= MOST {
+    let most = (MOST as f64 * (BROAD / list.fwhm).min(1.0).powi(2)).ceil() as usize;
+    let most = most.max(ENOUGH);
+    if chosen.len() <= most {
         return chosen;
     }
     chosen.sort_by(|&a, &b| list.stars[b].snr.total_cmp(&list.stars[a].snr));
@@ -90,14 +94,14 @@ fn spread(list: &StarList, mut chosen: Vec<usize>, frame: &CalibratedFrame) -> V
         let row = (s.y / height as f64 * CELLS as f64) as usize;
         row.min(CELLS - 1) * CELLS + column.min(CELLS - 1)
     };
-    let each = MOST / (CELLS * CELLS) + 1;
+    let each = most / (CELLS * CELLS) + 1;
     let mut counts = [0usize; CELLS * CELLS];
     chosen.retain(|&i| {
         let count = &mut counts[cell(&list.stars[i])];
         *count += 1;
         *count <= each
     });
-    chosen.truncate(MOST);
+    chosen.truncate(most);
     chosen
 }
 
@@ -114,7 +118,17 @@ pub fn cut(
     chosen: &[usize],
     model: Option<&PsfModel>,
 ) -> Vec<Option<StarStamp>> {
-    let half = stamp_half(list.fwhm);
+    cut_to(frame, list, chosen, model, stamp_half(list.fwhm))
+}
+
+/// The same with stamps of another half side.
+pub fn cut_to(
+    frame: &CalibratedFrame,
+    list: &StarList,
+    chosen: &[usize],
+    model: Option<&PsfModel>,
+    half: usize,
+) -> Vec<Option<StarStamp>> {
     let index = NeighbourIndex::new(list, frame.pixels().shape(), 2 * half);
     chosen.par_iter().map(|&i| cut_one(frame, list, i, half, model, &index)).collect()
 }

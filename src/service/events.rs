@@ -27,6 +27,14 @@ pub const CLOCK_UNSYNCHRONISED: &str = "6ef0040a9e3b47eea8aacfee37ec5da1";
 pub const STAGE_HUNG: &str = "e35569f82cf245d79a68c30082fa1adb";
 /// The settings are wrong.
 pub const SETTINGS_WRONG: &str = "eb2f0434f4c849b5b5828f8813a1d0e8";
+/// An exposure did not come from the camera.
+pub const EXPOSURE_MISSED: &str = "23ffab835f0e4be1bfaace6ad032fe59";
+/// Exposures are not started, and why.
+pub const NO_EXPOSURES: &str = "7f93d2d92eea455596c553ba632fef45";
+/// Masters were made of the night's calibration frames.
+pub const MASTERS_MADE: &str = "dcff7cd319f447ba9a7be1b574a44f76";
+/// Settings, masters and references were read again.
+pub const RELOADED: &str = "f2be5a604ad24df28c6fe0d9f59b3602";
 
 /// All kinds, by name.
 pub const ALL: &[(&str, &str)] = &[
@@ -42,6 +50,10 @@ pub const ALL: &[(&str, &str)] = &[
     ("CLOCK_UNSYNCHRONISED", CLOCK_UNSYNCHRONISED),
     ("STAGE_HUNG", STAGE_HUNG),
     ("SETTINGS_WRONG", SETTINGS_WRONG),
+    ("EXPOSURE_MISSED", EXPOSURE_MISSED),
+    ("NO_EXPOSURES", NO_EXPOSURES),
+    ("MASTERS_MADE", MASTERS_MADE),
+    ("RELOADED", RELOADED),
 ];
 
 #[cfg(test)]

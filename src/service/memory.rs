@@ -102,22 +102,22 @@ fn is_image(layout: Layout) -> bool {
 // no larger than it was given out for before. The system's `dealloc` needs no size (it is free(3)).
 unsafe impl GlobalAlloc for ImagePages {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if is_image(layout) {
-            if let Some(block) = self.used_before(layout) {
-                return block;
-            }
+        if is_image(layout)
+            && let Some(block) = self.used_before(layout)
+        {
+            return block;
         }
         // SAFETY: the caller's promises are those that `System` asks for.
         prefer_large(unsafe { System.alloc(layout) }, layout.size())
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if is_image(layout) {
-            if let Some(block) = self.used_before(layout) {
-                // SAFETY: the block is at least this large.
-                unsafe { block.write_bytes(0, layout.size()) };
-                return block;
-            }
+        if is_image(layout)
+            && let Some(block) = self.used_before(layout)
+        {
+            // SAFETY: the block is at least this large.
+            unsafe { block.write_bytes(0, layout.size()) };
+            return block;
         }
         // SAFETY: as above.
         prefer_large(unsafe { System.alloc_zeroed(layout) }, layout.size())

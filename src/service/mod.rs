@@ -4,15 +4,20 @@
 //! [`tracing`] and get the time as an argument.
 
 pub mod clock;
+pub mod command;
 pub mod credentials;
+pub mod disk;
 pub mod events;
+pub mod finding;
 pub mod heart;
 pub mod log;
 pub mod memory;
+pub mod metrics;
 pub mod shutdown;
 pub mod status_file;
 pub mod systemd;
 
 pub use clock::Stopwatch;
+pub use finding::{Finding, Severity};
 pub use heart::Hearts;
 pub use shutdown::Shutdown;

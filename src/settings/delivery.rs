@@ -90,6 +90,8 @@ pub struct Uplink {
     pub retention_days: u32,
     /// Compacted topic in which the position is kept. Default "nightjar_cursor".
     pub cursor_topic: String,
+    /// Memory for alerts on their way, MB. Default 64. What waits stays on disk.
+    pub buffer_mb: u32,
 }
 
 impl Default for Uplink {
@@ -110,6 +112,7 @@ impl Default for Uplink {
             replication: 3,
             retention_days: 14,
             cursor_topic: "nightjar_cursor".into(),
+            buffer_mb: 64,
         }
     }
 }

@@ -15,13 +15,13 @@ mod science;
 mod site;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 pub use delivery::{Delivery, Drain, Metrics, Security, Service, Spool, Uplink};
 pub use read::{Fault, SettingsError};
-pub use science::{Alerts, Detect, History, Profile, References};
+pub use science::{Alerts, Detect, History, Profile, References, Subtract, SubtractMethod};
 pub use site::{AmplifierSettings, Calibration, Camera, CameraKind, Detector, Frames, Observatory, Telescope, Trigger};
 
 /// Where the settings are looked for when no file is named.
@@ -48,6 +48,8 @@ pub struct Settings {
     /// The camera's filter names and their `fid` (ZTF: 1 g, 2 r, 3 i; others from 10 up). Default
     /// g = 1, r = 2, i = 3; what the file gives is added to these.
     pub filters: BTreeMap<String, i32>,
+    /// How the reference is subtracted.
+    pub subtract: Subtract,
     /// What counts as a change.
     pub detect: Detect,
     /// Packets and topics.
@@ -62,6 +64,9 @@ pub struct Settings {
     pub metrics: Metrics,
     /// The process itself.
     pub service: Service,
+    /// The file that they were read from, for reading them again; `None` where there was none.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -75,6 +80,7 @@ impl Default for Settings {
             calibration: Calibration::default(),
             references: References::default(),
             filters: BTreeMap::from([("g".into(), 1), ("r".into(), 2), ("i".into(), 3)]),
+            subtract: Subtract::default(),
             detect: Detect::default(),
             alerts: Alerts::default(),
             history: History::default(),
@@ -82,6 +88,7 @@ impl Default for Settings {
             uplink: Uplink::default(),
             metrics: Metrics::default(),
             service: Service::default(),
+            file: None,
         }
     }
 }
@@ -91,7 +98,9 @@ impl Settings {
     pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
         let default = Path::new(DEFAULT_FILE);
         let file = file.or_else(|| default.exists().then_some(default));
-        read::read(file, None)
+        let mut settings = read::read(file, None)?;
+        settings.file = file.map(Path::to_owned);
+        Ok(settings)
     }
 
     /// Reads `file` and, in place of the environment, these variables.

@@ -1,6 +1,6 @@
 //! What each setting may be: the one table behind every message about a wrong one.
 
-use super::{CameraKind, Fault, Security, Settings, SettingsError};
+use super::{CameraKind, Fault, Security, Settings, SettingsError, Trigger};
 use crate::exposure::FrameKind;
 
 /// What one key may hold.
@@ -89,6 +89,7 @@ const RULES: &[Rule] = &[
     rule("filters", "names with numbers from 1 up: g = 1, r = 2, i = 3, others from 10", |s| {
         s.filters.values().all(|fid| (1..=9999).contains(fid))
     }),
+    rule("subtract.method", "\"auto\", \"zogy\" or \"kernel-fit\"", |_| true),
     rule("detect.threshold", "a number of standard deviations from 3 to 100", |s| {
         (3.0..=100.0).contains(&s.detect.threshold)
     }),
@@ -139,6 +140,7 @@ const RULES: &[Rule] = &[
     rule("uplink.retention_days", "a whole number of days from 1 to 3650", |s| {
         (1..=3650).contains(&s.uplink.retention_days)
     }),
+    rule("uplink.buffer_mb", "a whole number of MB from 8 to 2000", |s| (8..=2000).contains(&s.uplink.buffer_mb)),
     rule("uplink.cursor_topic", "letters, digits, '.', '_' and '-'", |s| is_topic(&s.uplink.cursor_topic)),
     rule("metrics.listen", "an address such as \"127.0.0.1:9184\", or \"\" for off", |s| {
         s.metrics.listen.is_empty() || s.metrics.listen.parse::<std::net::SocketAddr>().is_ok()
@@ -172,6 +174,19 @@ pub(super) fn check_for_run(settings: &Settings) -> Result<(), SettingsError> {
             fault("camera.folder", "", "is not set; name the folder into which the camera's program writes FITS files");
         }
         (CameraKind::Replay, None) => fault("camera.folder", "", "is not set; name the folder of the recorded night"),
+        _ => {}
+    }
+    let wired = matches!(settings.camera.kind, CameraKind::Serial | CameraKind::Sg4);
+    match settings.camera.trigger {
+        Trigger::Cadence if !wired => {
+            let allowed =
+                "must be \"external\" with this camera.kind: only a camera on a wire takes exposures on command";
+            fault("camera.trigger", "\"cadence\"", allowed);
+        }
+        Trigger::External if settings.camera.kind == CameraKind::Sg4 => {
+            let allowed = "must be \"cadence\" with camera.kind = \"sg4\": these cameras expose on command alone";
+            fault("camera.trigger", "\"external\"", allowed);
+        }
         _ => {}
     }
     if settings.observatory.code == "ZTF" {

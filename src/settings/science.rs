@@ -22,6 +22,33 @@ impl Default for References {
     }
 }
 
+/// `[subtract] method`: how the reference is subtracted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SubtractMethod {
+    /// The proper subtraction where point-spread functions can be trusted, else a fitted kernel.
+    Auto,
+    /// The proper subtraction (Zackay, Ofek & Gal-Yam 2016) always.
+    Zogy,
+    /// A kernel fitted to the images always.
+    KernelFit,
+}
+
+/// `[subtract]`: how the reference is subtracted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Subtract {
+    /// "auto", "zogy" or "kernel-fit". Default "auto": the fitted kernel takes over where stars are few or the
+    /// point-spread function does not fit them, and the log line says so.
+    pub method: SubtractMethod,
+}
+
+impl Default for Subtract {
+    fn default() -> Self {
+        Self { method: SubtractMethod::Auto }
+    }
+}
+
 /// `[detect]`: what counts as a change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -82,8 +82,8 @@ pub struct Camera {
     pub cadence_s: f64,
     /// Open-shutter time with `trigger = "cadence"`, seconds. Default 30.
     pub exposure_s: f64,
-    /// How long after the command the shutter opens, seconds; subtracted from the host's time where
-    /// the camera gives none. Default 0.
+    /// How long after the command the shutter opens, seconds; added to the time of the command where
+    /// the camera gives none (SG-4). Default 0.
     pub shutter_latency_s: f64,
 }
 
@@ -107,8 +107,9 @@ impl Default for Camera {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Telescope {
-    /// Program that prints the pointing as JSON before each exposure. Default "": the pointing comes
-    /// from the frame's headers.
+    /// Command line of a program that prints the pointing as JSON before each exposure: ra, dec,
+    /// airmass, rotator, pier_side, tracking, roof, field, filter, any of them left out. It has half a
+    /// cadence, at most 10 s. Default "": the pointing comes from the frame's headers.
     pub pointing_command: String,
     /// Table of fields (number, right ascension, declination in degrees). Default
     /// "/etc/nightjar/fields.csv"; it need not exist.

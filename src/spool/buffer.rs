@@ -13,11 +13,11 @@ use super::cursor::Cursor;
 use super::disk::Disk;
 use super::format;
 use super::identity::Identity;
-use super::pressure::Pressure;
+use super::pressure::{self, Pressure, Rate};
 use super::recovery::{self, Finding, Sent, Unsent, io_error};
 use super::segment::{self, ReadError, SegmentReader, file_name};
 use super::status::SpoolStatus;
-use super::store::{Store, Writing};
+use super::store::{Room, Store, Writing};
 use super::{Epoch, Message, Result, SpoolError};
 use crate::exposure::ExposureId;
 
@@ -103,10 +103,10 @@ pub(super) struct Inner {
     pub(super) largest: u64,
     /// Bytes written since the spool was opened.
     pub(super) written: u64,
-    /// Where the measuring of the rate began: seconds since 1970, and `written` then.
-    pub(super) rate_from: Option<(i64, u64)>,
-    /// Bytes that the spool grows by in a second while exposures are taken.
-    pub(super) rate: f64,
+    /// Bytes written by when, and what that means for the hours to come.
+    pub(super) rate: Rate,
+    /// Room on the disk when it was last looked at.
+    pub(super) room: Option<Room>,
     pub(super) reserve_kept: bool,
     pub(super) refusing: Option<String>,
 }
@@ -178,8 +178,8 @@ impl Spool {
             pressure: Pressure::Ample,
             largest: 0,
             written: 0,
-            rate_from: None,
-            rate: 0.0,
+            rate: Rate::default(),
+            room: None,
             reserve_kept: false,
             refusing: None,
         };
@@ -395,6 +395,8 @@ impl Spool {
             quarantined: inner.quarantined,
             missing: inner.missing,
             pressure: inner.pressure,
+            free_bytes: inner.room.map(|room| room.free_bytes),
+            hours_left: inner.room.and_then(|room| pressure::hours_left(&room, inner.rate.bytes_per_s())),
             refusing: inner.refusing.clone(),
         }
     }

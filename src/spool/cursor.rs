@@ -3,6 +3,9 @@
 //! The same text stands in the file `cursor` of the spool and, keyed by the spool's uuid, in the
 //! cursor topic of the broker, where each transaction writes it together with the alerts that it
 //! covers. A set, and not a highest number, lets the uplink send in any order.
+//!
+//! The file carries the text's CRC-32C on a second line: a flipped bit in a number would else pass
+//! for exposures that were sent. Kafka checks its records itself.
 
 use std::collections::BTreeMap;
 
@@ -113,6 +116,28 @@ impl Cursor {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
+    /// As the file `cursor`: the text, and on a second line its CRC-32C in hexadecimal.
+    pub fn encode_file(&self) -> Vec<u8> {
+        let mut text = self.encode();
+        let check = crc32c::crc32c(&text);
+        text.extend_from_slice(format!("\n{check:08x}\n").as_bytes());
+        text
+    }
+
+    /// Reads what [`Cursor::encode_file`] wrote, and the one line without a check that version 0.1
+    /// wrote; else says what is wrong.
+    pub fn decode_file(text: &[u8]) -> Result<Self, String> {
+        let (line, check) = match text.iter().position(|byte| *byte == b'\n') {
+            None => (text, None),
+            Some(at) => (&text[..at], Some(&text[at..])),
+        };
+        let fits = |check: &[u8]| check == format!("\n{:08x}\n", crc32c::crc32c(line)).as_bytes();
+        if !check.is_none_or(fits) {
+            return Err("its checksum does not fit".into());
+        }
+        Self::decode(line).map_err(|error| error.to_string())
+    }
+
     /// Notes that the numbers from `first` on are given in `epoch`.
     pub fn begin_epoch(&mut self, first: u64, epoch: Epoch) {
         self.epochs.retain(|(start, _)| *start < first);
@@ -210,6 +235,26 @@ mod tests {
         cursor.settle(3, 4, 10);
         assert_eq!(Cursor::decode(&cursor.encode()).unwrap(), cursor);
         assert_eq!(cursor.encode(), br#"{"sent":[[1,1]],"partial":{"3":4},"epochs":[[1,"0-00000007"]]}"#);
+    }
+
+    #[test]
+    fn no_flipped_bit_of_the_file_is_taken_for_another_cursor() {
+        let mut cursor = Cursor::default();
+        cursor.settle(12, 1, 1);
+        let file = cursor.encode_file();
+        assert_eq!(Cursor::decode_file(&file), Ok(cursor.clone()));
+        assert_eq!(Cursor::decode_file(&cursor.encode()), Ok(cursor.clone()), "as version 0.1 wrote it");
+        for bit in 0..file.len() * 8 {
+            let mut damaged = file.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(Cursor::decode_file(&damaged).is_err(), "bit {bit}");
+        }
+        for length in 0..file.len() {
+            assert!(
+                Cursor::decode_file(&file[..length]).is_ok_and(|c| c == cursor)
+                    || Cursor::decode_file(&file[..length]).is_err()
+            );
+        }
     }
 
     #[test]

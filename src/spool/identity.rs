@@ -38,6 +38,7 @@ impl TryFrom<String> for Epoch {
 
 /// What `spool.json` holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Identity {
     /// Format of the folder.
     pub format: u16,
@@ -45,6 +46,9 @@ pub struct Identity {
     pub uuid: Uuid,
     /// How often it was opened.
     pub opened: u32,
+    /// CRC-32C over the others as text; version 0.1 wrote none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    check: Option<u32>,
 }
 
 impl Identity {
@@ -56,17 +60,26 @@ impl Identity {
         let Some(bytes) = read_small(store, Self::FILE, 1 << 16)? else {
             return Ok(Ok(None));
         };
-        Ok(serde_json::from_slice(&bytes).map(Some).map_err(|error| error.to_string()))
+        let identity = serde_json::from_slice(&bytes).map_err(|error| error.to_string());
+        Ok(identity.and_then(|identity: Self| match identity.check {
+            Some(check) if check != identity.sum() => Err("its checksum does not fit".to_owned()),
+            _ => Ok(Some(identity)),
+        }))
+    }
+
+    fn sum(&self) -> u32 {
+        crc32c::crc32c(format!("{} {} {}", self.format, self.uuid, self.opened).as_bytes())
     }
 
     /// A new spool.
     pub fn fresh(uuid: Uuid) -> Self {
-        Self { format: super::format::VERSION, uuid, opened: 0 }
+        Self { format: super::format::VERSION, uuid, opened: 0, check: None }
     }
 
     /// Counts this opening durably and gives its epoch.
     pub fn open(&mut self, store: &dyn Store) -> std::io::Result<Epoch> {
         self.opened = self.opened.wrapping_add(1);
+        self.check = Some(self.sum());
         replace_small(store, Self::FILE, format!("{}\n", serde_json::json!(self)).as_bytes())?;
         let chance = Uuid::new_v4().as_u128() as u32;
         Ok(Epoch(u64::from(self.opened) << 32 | u64::from(chance)))
@@ -76,6 +89,23 @@ impl Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flipped_digit_does_not_make_another_spool() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = crate::spool::disk::Disk::at(folder.path());
+        Identity::fresh(Uuid::from_u128(7)).open(&store).unwrap();
+        let file = folder.path().join(Identity::FILE);
+        let sound = std::fs::read(&file).unwrap();
+        assert_eq!(Identity::read(&store).unwrap().unwrap().unwrap().uuid, Uuid::from_u128(7));
+        for bit in 0..(sound.len() - 1) * 8 {
+            let mut damaged = sound.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&file, &damaged).unwrap();
+            let read = Identity::read(&store).unwrap();
+            assert!(read.is_err() || read.is_ok_and(|i| i.is_some_and(|i| i.uuid == Uuid::from_u128(7))), "bit {bit}");
+        }
+    }
 
     #[test]
     fn an_epoch_reads_back_what_it_wrote() {

@@ -76,7 +76,8 @@ pub fn look(store: &dyn Store) -> io::Result<Look> {
     let identity = Identity::read(store)?
         .map_err(io::Error::other)?
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no spool here"))?;
-    let cursor = read_small(store, "cursor", 64 << 20)?.and_then(|text| Cursor::decode(&text).ok()).unwrap_or_default();
+    let cursor =
+        read_small(store, "cursor", 64 << 20)?.and_then(|text| Cursor::decode_file(&text).ok()).unwrap_or_default();
     let mut exposures = BTreeMap::new();
     // First `sent/`: what moves there meanwhile is seen in `ready/` or not at all, never twice.
     for (folder, place) in [("sent", Place::Sent), ("ready", Place::Ready)] {
@@ -134,6 +135,25 @@ pub fn verify(store: &dyn Store, seen: &Seen) -> io::Result<Vec<String>> {
         Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(ReadError::Io(error)) => Err(error),
     }
+}
+
+/// Reads every byte of what is not an exposure: the cursor, and the refused records in `dead/`;
+/// gives file and fault.
+pub fn verify_beside(store: &dyn Store, look: &Look) -> io::Result<Vec<(String, String)>> {
+    let mut faults = Vec::new();
+    if let Some(text) = read_small(store, "cursor", 64 << 20)? {
+        faults.extend(Cursor::decode_file(&text).err().map(|why| ("cursor".to_owned(), why)));
+    }
+    for dead in &look.dead {
+        let name = format!("dead/{}.seg", dead.at.stem());
+        match SegmentReader::open(store, &name).and_then(|segment| Ok(segment.verify()?)) {
+            Ok(found) => faults.extend(found.into_iter().map(|fault| (name.clone(), fault))),
+            Err(ReadError::Damage(damage)) => faults.push((name, format!("the whole file: {damage}"))),
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(ReadError::Io(error)) => return Err(error),
+        }
+    }
+    Ok(faults)
 }
 
 /// What is to be sent again.

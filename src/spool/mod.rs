@@ -10,8 +10,9 @@
 //! ```text
 //! spool/
 //!   LOCK            held (flock) by the one process that writes
-//!   spool.json      {"format":1,"uuid":"…","opened":12}
-//!   cursor          what the broker has committed, one line of JSON (see [`cursor`])
+//!   spool.json      {"format":1,"uuid":"…","opened":12,"check":CRC of "1 … 12"}
+//!   cursor          what the broker has committed: a line of JSON and its CRC (see [`cursor`])
+//!   delivery        what Kafka was last asked to promise: exactly-once, or idempotent
 //!   reserve.bin     8 MiB that are given back when even the cursor finds no room
 //!   ready/          unsent: 000000000412.seg; unfinished: 3.tmp
 //!   sent/           sent, kept for a while; a trimmed one keeps its head, so that a repeated

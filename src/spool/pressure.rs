@@ -95,6 +95,46 @@ pub fn to_trim(kept: &[Kept], keep_s: i64, pressure: Pressure, room: &Room) -> V
         .collect()
 }
 
+/// How fast the spool grows: over the last hour or two of measuring, however long it runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Rate {
+    /// Where the measuring began: seconds since 1970, and bytes written by then.
+    from: Option<(i64, u64)>,
+    /// Where the next measuring begins, an hour after that.
+    next: Option<(i64, u64)>,
+    bytes_per_s: f64,
+}
+
+impl Rate {
+    /// An hour, seconds.
+    const SPAN: i64 = 3600;
+
+    /// Notes that `written` bytes were written by `now_s`.
+    pub fn measure(&mut self, now_s: i64, written: u64) {
+        let Some((start, before)) = self.from.filter(|(start, _)| (0..3 * Self::SPAN).contains(&(now_s - start)))
+        else {
+            *self = Self { from: Some((now_s, written)), next: None, ..*self };
+            return;
+        };
+        // Less than a minute says nothing, least of all between two exposures.
+        if now_s - start >= 60 {
+            self.bytes_per_s = written.saturating_sub(before) as f64 / (now_s - start) as f64;
+        }
+        match self.next {
+            None if now_s - start >= Self::SPAN => self.next = Some((now_s, written)),
+            Some((next, _)) if now_s - next >= Self::SPAN => {
+                *self = Self { from: self.next, next: Some((now_s, written)), ..*self };
+            }
+            _ => {}
+        }
+    }
+
+    /// Bytes that are written in a second.
+    pub fn bytes_per_s(&self) -> f64 {
+        self.bytes_per_s
+    }
+}
+
 /// Hours until the room is gone at `bytes_per_s`, or `None` when it does not shrink.
 pub fn hours_left(room: &Room, bytes_per_s: f64) -> Option<f64> {
     (bytes_per_s > 0.0).then(|| room.free_bytes as f64 / bytes_per_s / 3600.0)
@@ -131,6 +171,28 @@ mod tests {
     fn a_disk_without_free_inodes_is_as_full_as_one_without_free_bytes() {
         let room = Room { free_files: 3, ..room(90) };
         assert_eq!(pressure(&room, Pressure::Ample, 1, 1), Pressure::Red);
+    }
+
+    #[test]
+    fn the_rate_follows_the_night_and_never_rests_on_one_minute() {
+        let mut rate = Rate::default();
+        let mut written = 0;
+        let mut lowest = f64::MAX;
+        for second in (0..8 * 3600).step_by(5) {
+            written += if second % 45 == 0 { 45_000_000 } else { 0 };
+            rate.measure(second, written);
+            if second > 600 {
+                lowest = lowest.min(rate.bytes_per_s());
+            }
+        }
+        assert!((0.9e6..1.1e6).contains(&lowest) && (0.9e6..1.1e6).contains(&rate.bytes_per_s()), "{lowest} {rate:?}");
+        for second in (8 * 3600..12 * 3600).step_by(5) {
+            rate.measure(second, written);
+        }
+        assert_eq!(rate.bytes_per_s(), 0.0, "by day nothing is written");
+        let room = Room { total_bytes: 10 << 40, free_bytes: 36_000_000_000, total_files: 0, free_files: 0 };
+        assert_eq!(hours_left(&room, 1e6), Some(10.0));
+        assert_eq!(hours_left(&room, 0.0), None);
     }
 
     #[test]

@@ -152,11 +152,12 @@ pub fn recover(store: &dyn Store, uuid: Uuid) -> Result<Recovered> {
     };
     match read_small(store, "cursor", 64 << 20).map_err(io_error(store, "reading the cursor"))? {
         None => {}
-        Some(text) => match Cursor::decode(&text) {
+        Some(text) => match Cursor::decode_file(&text) {
             Ok(cursor) => found.cursor = cursor,
-            Err(error) => found.findings.push(Finding::Cursor(error.to_string())),
+            Err(why) => found.findings.push(Finding::Cursor(why)),
         },
     }
+    let known = found.findings.is_empty();
     read_sent(store, &mut found)?;
     read_ready(store, uuid, &mut found)?;
     let mut here = found.cursor.sent.clone();
@@ -165,7 +166,8 @@ pub fn recover(store: &dyn Store, uuid: Uuid) -> Result<Recovered> {
         found.cursor.learn_epoch(*sequence, unsent.epoch);
     }
     found.next = here.last().max(found.cursor.last()).unwrap_or(0) + 1;
-    for (first, last) in here.holes_below(found.next) {
+    // Without a cursor nobody can tell what was sent from what is missing.
+    for (first, last) in here.holes_below(if known { found.next } else { 0 }) {
         found.missing += last - first + 1;
         found.findings.push(Finding::Gap { first, last });
     }
@@ -290,5 +292,40 @@ pub fn reconcile(ready: &BTreeMap<u64, Unsent>, next: u64, here: &Cursor, broker
         let older = broker.epochs.iter().filter(|(first, _)| *first <= broker.last().unwrap_or(0));
         cursor.epochs.splice(0..0, older.copied());
     }
+    // What waits here beyond the broker's last number keeps the epoch that stands in its file.
+    for (sequence, unsent) in ready.iter().filter(|(sequence, _)| !renumber.contains(sequence)) {
+        cursor.learn_epoch(*sequence, unsent.epoch);
+    }
     Reconciled { cursor, renumber, next, forgotten }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two lives of one spool: this one wrote 10 to 14 in epoch 1; the other, a copy that had 10,
+    /// wrote 11 and 12 in epoch 2 and sent them.
+    #[test]
+    fn what_waits_beyond_the_other_life_is_settled_when_it_is_sent() {
+        let unsent = |n: u64| Unsent { exposure: format!("e{n}"), epoch: Epoch(1), count: 1, bytes: 1 };
+        let ready: BTreeMap<u64, Unsent> = (10..15).map(|n| (n, unsent(n))).collect();
+        let mut here = Cursor::default();
+        here.begin_epoch(1, Epoch(1));
+        let mut broker = here.clone();
+        broker.begin_epoch(11, Epoch(2));
+        for sequence in [10, 11, 12] {
+            broker.settle(sequence, 1, 1);
+        }
+        let plan = reconcile(&ready, 15, &here, &broker);
+        assert_eq!(plan.renumber, [11, 12]);
+        let mut cursor = plan.cursor;
+        assert!(cursor.covers(10, Epoch(1)), "the other life has sent it");
+        for sequence in [13, 14] {
+            assert!(!cursor.covers(sequence, Epoch(1)));
+            cursor.settle(sequence, 1, 1);
+            assert!(cursor.covers(sequence, Epoch(1)), "{sequence} would be sent again");
+        }
+        assert!(cursor.covers(12, Epoch(2)) && cursor.conflicts(12, Epoch(1)));
+        assert!(cursor.conflicts(13, Epoch(2)), "the other life must not take 13 for its own");
+    }
 }

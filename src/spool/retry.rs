@@ -10,8 +10,12 @@ use super::{Message, Result, SpoolError};
 
 impl Spool {
     /// Puts a refused record, or a sent exposure, among the unsent again. `None` when it is there
-    /// already.
+    /// already, or when the rest of its exposure is not sent yet: then it stays asked for.
     pub fn retry(&self, what: Again) -> Result<Option<Receipt>> {
+        // Until the cursor has passed it, its place among the others is all that keeps it from being sent.
+        if matches!(what, Again::Dead(at) if self.is_ahead(at)) {
+            return Ok(None);
+        }
         let (file, sequence) = match what {
             Again::Dead(at) => (format!("dead/{}.seg", at.stem()), at.sequence),
             Again::Sent(sequence) => (format!("sent/{}", file_name(sequence)), sequence),

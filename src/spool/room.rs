@@ -7,8 +7,6 @@ use super::recovery::Sent;
 use super::segment::{self, ReadError, file_name};
 use super::{Result, SpoolError};
 
-/// How long the rate of writing is measured before it begins anew, seconds.
-const RATE_OVER_S: i64 = 6 * 3600;
 /// Heads of trimmed exposures that are kept to recognise a repeated one.
 const HEADS_KEPT: usize = 4096;
 
@@ -22,10 +20,11 @@ impl Spool {
     pub(super) fn look_at_room(&self) -> Result<Pressure> {
         let room = self.store.room().map_err(self.io("measuring the room"))?;
         let mut inner = self.inner();
+        inner.room = Some(room);
         let now = pressure::pressure(&room, inner.pressure, inner.largest, RESERVE);
         if now != inner.pressure {
             let (place, used, free) = (self.store.place(), pressure::used(&room) * 100.0, room.free_bytes >> 20);
-            let left = pressure::hours_left(&room, inner.rate)
+            let left = pressure::hours_left(&room, inner.rate.bytes_per_s())
                 .map_or(String::new(), |hours| format!(", enough for {hours:.1} hours at tonight's rate"));
             match now {
                 Pressure::Red => tracing::error!(
@@ -47,7 +46,11 @@ impl Spool {
 
     /// Trims what was sent, as its age and the disk ask for. Call it now and then.
     pub fn trim(&self, now_s: i64) -> Result<()> {
-        self.measure_rate(now_s);
+        {
+            let mut inner = self.inner();
+            let written = inner.written;
+            inner.rate.measure(now_s, written);
+        }
         let pressure = self.look_at_room()?;
         let room = self.store.room().map_err(self.io("measuring the room"))?;
         let keep_s = (self.parameters.keep_sent_hours * 3600.0) as i64;
@@ -62,17 +65,6 @@ impl Spool {
             self.keep_reserve();
         }
         Ok(())
-    }
-
-    fn measure_rate(&self, now_s: i64) {
-        let mut inner = self.inner();
-        match inner.rate_from {
-            Some((start, before)) if (60..RATE_OVER_S).contains(&(now_s - start)) => {
-                inner.rate = (inner.written - before) as f64 / (now_s - start) as f64;
-            }
-            Some((start, _)) if (0..60).contains(&(now_s - start)) => {}
-            _ => inner.rate_from = Some((now_s, inner.written)),
-        }
     }
 
     pub(super) fn trim_all(&self) -> Result<()> {

@@ -8,7 +8,7 @@ use super::cursor::Cursor;
 use super::format::Damage;
 use super::recovery::{self, Finding, Sent};
 use super::segment::{self, ReadError, file_name};
-use super::store::replace_small;
+use super::store::{read_small, replace_small};
 use super::{Message, Result};
 
 impl Spool {
@@ -56,12 +56,13 @@ impl Spool {
     }
 
     fn adopt(&self, cursor: Cursor, now_s: i64) -> Result<()> {
-        if let Err(error) = replace_small(&*self.store, "cursor", &cursor.encode()) {
+        let text = cursor.encode_file();
+        if let Err(error) = replace_small(&*self.store, "cursor", &text) {
             if !is_full(&error) {
                 return Err(self.io("writing the cursor")(error));
             }
             self.release_reserve();
-            replace_small(&*self.store, "cursor", &cursor.encode()).map_err(self.io("writing the cursor"))?;
+            replace_small(&*self.store, "cursor", &text).map_err(self.io("writing the cursor"))?;
         }
         let mut inner = self.inner();
         let done: Vec<u64> =
@@ -144,9 +145,36 @@ impl Spool {
             Some(unsent) => (unsent.exposure.clone(), unsent.epoch),
             None => (String::new(), self.epoch),
         };
+        let known = self.store.open(&format!("dead/{}.seg", at.stem())).is_ok();
         aside::bury(&*self.store, self.uuid, epoch, at, &exposure, message, reason)?;
-        self.inner().dead += 1;
+        self.inner().dead += u64::from(!known);
         Ok(())
+    }
+
+    /// Notes what Kafka is asked to promise (`exactly-once`, `idempotent`); gives what was noted
+    /// before, where that is another one and exposures wait.
+    pub fn note_delivery(&self, delivery: &str) -> Result<Option<String>> {
+        let before = read_small(&*self.store, "delivery", 64).map_err(self.io("reading the mode of delivery"))?;
+        let before = before.map(|text| String::from_utf8_lossy(&text).trim().to_owned());
+        if before.as_deref() == Some(delivery) {
+            return Ok(None);
+        }
+        replace_small(&*self.store, "delivery", format!("{delivery}\n").as_bytes())
+            .map_err(self.io("noting the mode of delivery"))?;
+        Ok(before.filter(|_| !self.inner().ready.is_empty()))
+    }
+
+    /// Records in `dead/` that the cursor has not passed yet: they must not be sent on the way.
+    pub fn buried_ahead(&self) -> Result<Vec<Aside>> {
+        let entries = self.store.list("dead").map_err(self.io("listing dead/"))?;
+        let records = entries.iter().filter(|e| e.name.ends_with(".seg")).filter_map(|e| Aside::from_name(&e.name));
+        Ok(records.filter(|at| self.is_ahead(*at)).collect())
+    }
+
+    /// Whether the record is still to be passed by the cursor.
+    pub(super) fn is_ahead(&self, at: Aside) -> bool {
+        let inner = self.inner();
+        inner.ready.contains_key(&at.sequence) && inner.cursor.settled(at.sequence) <= at.number
     }
 
     /// Keeps the bytes of a damaged record in `quarantine/`, before the cursor passes it.

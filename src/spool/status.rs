@@ -32,6 +32,10 @@ pub struct SpoolStatus {
     pub missing: u64,
     /// How full the disk is.
     pub pressure: Pressure,
+    /// Bytes that may still be written, as last measured.
+    pub free_bytes: Option<u64>,
+    /// Hours until the disk is full at the rate of the last hours; `None` while it does not fill.
+    pub hours_left: Option<f64>,
     /// Why no exposure is taken, where that is so.
     pub refusing: Option<String>,
 }

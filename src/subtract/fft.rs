@@ -5,6 +5,7 @@
 //! strip itself stays in the first- or second-level cache. The spectrum is kept transposed, column after
 //! column. Rows of a block lie [`PADDING`] numbers further apart than they are long: with a power of two as
 //! distance a column would lie in one set of the cache.
+#![allow(clippy::needless_range_loop, reason = "the compiler makes vector instructions of loops over lanes")]
 
 use std::sync::Arc;
 
@@ -121,7 +122,7 @@ fn gather(
     }
 }
 
-/// The way back of [`gather`]: writes the numbers `rows` of [`STRIP`] columns into a block.
+/// The way back of `gather`: writes the numbers `rows` of [`STRIP`] columns into a block.
 pub fn scatter(
     columns: &[Complex32],
     side: usize,

@@ -267,8 +267,9 @@ impl KernelField {
 fn scalar_products(kernels: &[Kernels]) -> DMatrix<f64> {
     let kinds: [fn(&Kernels) -> &Array2<f32>; 4] =
         [|k| &k.score_science, |k| &k.score_reference, |k| &k.difference_science, |k| &k.difference_reference];
-    let product =
-        |a: &Array2<f32>, b: &Array2<f32>| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
+    let product = |a: &Array2<f32>, b: &Array2<f32>| -> f64 {
+        scalar_product(a.as_slice().unwrap_or_default(), b.as_slice().unwrap_or_default())
+    };
     let sizes = kinds.map(|kind| kernels.iter().map(|k| product(kind(k), kind(k))).sum::<f64>().max(f64::MIN_POSITIVE));
     let rows: Vec<Vec<f64>> = (0..kernels.len())
         .into_par_iter()
@@ -280,6 +281,24 @@ fn scalar_products(kernels: &[Kernels]) -> DMatrix<f64> {
         })
         .collect();
     DMatrix::from_fn(kernels.len(), kernels.len(), |a, b| rows[a.max(b)][a.min(b)])
+}
+
+#[allow(clippy::needless_range_loop, reason = "the compiler makes vector instructions of loops over lanes")]
+#[multiversion::multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+fn scalar_product(a: &[f32], b: &[f32]) -> f64 {
+    const LANES: usize = 8;
+    let mut sums = [0.0; LANES];
+    let length = a.len().min(b.len());
+    let (a, b) = (&a[..length], &b[..length]);
+    for (a, b) in a.chunks_exact(LANES).zip(b.chunks_exact(LANES)) {
+        for lane in 0..LANES {
+            sums[lane] += f64::from(a[lane]) * f64::from(b[lane]);
+        }
+    }
+    for k in length - length % LANES..length {
+        sums[0] += f64::from(a[k]) * f64::from(b[k]);
+    }
+    sums.iter().sum()
 }
 
 /// The matrix that takes node values to polynomial coefficients.

@@ -9,9 +9,12 @@ pub mod carried;
 pub mod convolve;
 pub mod fft;
 pub mod fill;
+pub mod floor;
+pub mod kernel_fit;
 pub mod kernels;
 mod local;
 pub mod mesh;
+pub mod method;
 pub mod score;
 
 use ndarray::{Array2, Axis};
@@ -25,8 +28,10 @@ use crate::register::spline::BSpline;
 use crate::register::stars::typical_noise;
 use crate::units::{Electrons, Electrons2, Ratio};
 use fill::{FilledStar, Patch};
+use floor::{BrightStar, BrightStarFloor};
 use kernels::{KernelField, Radii, Workshop};
 use mesh::Mesh;
+use method::{Chosen, Method};
 use score::{Appraiser, Score};
 
 /// Boxes in which the background of D and the noise of S are measured, pixels.
@@ -47,6 +52,14 @@ pub enum SubtractError {
         /// Part that is covered, per cent.
         percent: f64,
     },
+    /// No PSF or no flux ratio can be trusted, and no kernel could be fitted.
+    #[error(
+        "no kernel can be had: the {objects} objects in common give neither a point-spread function and a flux ratio to trust nor a fit; look for clouds, trailed stars or a reference of another filter"
+    )]
+    NoKernel {
+        /// Objects that both frames show well enough.
+        objects: usize,
+    },
     /// The noise of the difference cannot be measured.
     #[error("the noise of the difference image is not a number; look for a blank or saturated frame")]
     NoNoise,
@@ -55,7 +68,7 @@ pub enum SubtractError {
 /// A difference image and all that was known when it was made.
 #[derive(Debug, Clone)]
 pub struct Difference {
-    /// The science frame.
+    /// The science frame; its mask is part of [`mask`](Self::mask).
     pub science: CalibratedFrame,
     /// The reference on the science grid and flux scale, electrons.
     pub template: Image<Electrons>,
@@ -73,10 +86,14 @@ pub struct Difference {
     pub pixel_noise: Mesh,
     /// The kernels.
     pub kernels: KernelField,
+    /// How the kernels were made.
+    pub method: Chosen,
+    /// What the fit of the kernel came to, where there was one.
+    pub kernel_fit: Option<kernel_fit::Summary>,
     /// The registration.
     pub registration: Registration,
-    /// Fractional error of bright stars' models, ε.
-    pub bright_star_floor: f64,
+    /// Errors of bright stars' models.
+    pub bright_star_floor: BrightStarFloor,
     /// Measured over expected noise of S on empty sky, median over the frame.
     pub scale: f64,
     /// Stars that were filled in, on the science grid.
@@ -100,14 +117,16 @@ pub struct DifferenceImages {
 
 /// Subtracts the registered reference from the science frame.
 pub fn subtract(
-    science: CalibratedFrame,
+    mut science: CalibratedFrame,
     reference: &CalibratedFrame,
-    registration: Registration,
+    mut registration: Registration,
+    method: Method,
 ) -> Result<Difference, SubtractError> {
     let shape = science.pixels().shape();
     let (fill_science, fill_reference, filled_stars) = fill_both(&science, reference, &registration);
-    let OnGrid { template, variance: template_variance, mask: bits, covered } =
+    let OnGrid { mut template, variance: mut template_variance, mask: mut bits, covered } =
         put_on_grid(&science, reference, &fill_reference, &registration);
+    drop(science.take_mask());
     if covered < 0.2 {
         return Err(SubtractError::Coverage { percent: 100.0 * covered });
     }
@@ -116,7 +135,40 @@ pub fn subtract(
     let middle = registration.ln_flux_ratio.value(width as f64 / 2.0, height as f64 / 2.0)[0].exp();
     let area = registration.map.determinant(width as f64 / 2.0, height as f64 / 2.0).abs();
     let noise = (f64::from(typical_noise(&science)), f64::from(typical_noise(reference)) * middle * area.max(1e-6));
-    let kernels = kernels_of(&registration, shape, noise);
+    let mut choice = method::choose(method, &registration);
+    let fitted = match choice.chosen {
+        Chosen::Zogy => None,
+        Chosen::KernelFit => {
+            let images = kernel_fit::Images {
+                science: &filled_copy(&science, &fill_science, &bits),
+                science_variance: &science.variance().pixels,
+                template: &template,
+                template_variance: &template_variance,
+                bits: &bits,
+            };
+            let trusted = |f: &kernel_fit::Fitted| f.summary.unseen_chi2 <= kernel_fit::WORST_UNSEEN;
+            kernel_fit::fit(&images, &registration, noise).filter(|f| method == Method::KernelFit || trusted(f))
+        }
+    };
+    let summary = fitted.as_ref().map(|f| f.summary);
+    let kernels = match fitted {
+        Some(fitted) => {
+            fitted.grow_mask(&mut bits);
+            // The fit's own flux ratio rests on all objects; the stars' does not hold where they are few.
+            let factor = fitted.flux_ratio;
+            template.par_mapv_inplace(|v| v * factor as f32);
+            template_variance.par_mapv_inplace(|v| v * (factor * factor) as f32);
+            registration.ln_flux_ratio = registration.ln_flux_ratio.plus([factor.ln()]);
+            if let Some(psf) = fitted.psf_science {
+                registration.psf_science = psf;
+            }
+            fitted.kernels
+        }
+        None => {
+            choice.fall_back(method, &registration)?;
+            kernels_of(&registration, shape, noise)
+        }
+    };
     let images = convolve::Images {
         science: &science.pixels().pixels,
         overlay: &fill_science,
@@ -139,6 +191,7 @@ pub fn subtract(
     let expected = expected_noise(&kernels, shape, noise);
     let scale = f64::from(sky_noise.at(width / 2, height / 2)) / expected;
     let mut warnings = registration.warnings.clone();
+    warnings.extend(choice.warning);
     if !SCALE_RANGE.contains(&scale) {
         warnings.push(format!(
             "the noise of the difference is {scale:.2} times what the images' noise predicts; check gain and read noise"
@@ -155,8 +208,14 @@ pub fn subtract(
         noise,
     };
     let appraiser = Appraiser::new(&parts);
-    let bright_star_floor = appraiser.bright_star_floor(&score, &star_places(&registration, &bits));
-    appraiser.correct(&mut score, bright_star_floor);
+    let bright_star_floor = BrightStarFloor::measure(
+        &appraiser,
+        &score,
+        &star_places(&registration, &bits),
+        &bright_stars(&registration, &filled_stars),
+        [registration.psf_science.clone(), registration.psf_reference.clone()],
+    );
+    appraiser.correct(&mut score, &bright_star_floor);
     Ok(Difference {
         science,
         template: Image::new(template),
@@ -167,12 +226,26 @@ pub fn subtract(
         sky_noise,
         pixel_noise,
         kernels,
+        method: choice.chosen,
+        kernel_fit: summary,
         registration,
         bright_star_floor,
         scale,
         filled_stars,
         warnings,
     })
+}
+
+/// The science pixels with the unusable ones filled, 0 where there is no data.
+fn filled_copy(science: &CalibratedFrame, fill: &Overlay, bits: &Mask) -> Array2<f32> {
+    let mut image = science.pixels().pixels.clone();
+    for (y, mut row) in image.axis_iter_mut(Axis(0)).enumerate() {
+        for (x, value) in fill.row(y) {
+            row[x] = value;
+        }
+    }
+    image.zip_mut_with(bits, |value, b| *value = if b & mask::NO_DATA == 0 { *value } else { 0.0 });
+    image
 }
 
 /// Whole pixels of the matched stars that no mask touches.
@@ -184,6 +257,12 @@ fn star_places(registration: &Registration, bits: &Mask) -> Vec<(usize, usize)> 
         .filter_map(|star| place(star.x).zip(place(star.y)))
         .filter(|&(x, y)| bits.get([y, x]).is_some_and(|b| b & (mask::UNUSABLE | mask::REFERENCE) == 0))
         .collect()
+}
+
+/// Stars whose wings may be seen: those in common, and the saturated ones.
+fn bright_stars(registration: &Registration, filled: &[FilledStar]) -> Vec<BrightStar> {
+    let matched = registration.matched.iter().map(|s| BrightStar { x: s.x, y: s.y, flux: s.flux });
+    matched.chain(filled.iter().map(|s| BrightStar { x: s.x, y: s.y, flux: s.flux })).collect()
 }
 
 /// What fills the unusable pixels of both images, and the saturated stars on the science grid.
@@ -410,11 +489,13 @@ impl Difference {
         let (own, other) = (&self.registration.psf_science, &self.registration.psf_reference);
         header
             .set("BUNIT", "electron", "flux of the science image")
-            .set("NJMETHOD", "ZOGY", "Zackay, Ofek & Gal-Yam 2016, kernels vary over the field")
+            .set("DIFFMETH", self.method.name(), self.method.source())
             .set("NJKDEG", self.kernels.degree() as i64, "degree of the kernels' weights over the field")
             .set("NJKTERMS", self.kernels.terms().len() as i64, "terms of the kernels over the field")
             .set("NJPSFN", science as i64, "stars of the science PSF")
             .set("NJPSFR", reference as i64, "stars of the reference PSF")
+            .set("NJMISN", self.registration.psf_misfit.0, "misfit of the science PSF, fraction of a star")
+            .set("NJMISR", self.registration.psf_misfit.1, "misfit of the reference PSF")
             .set("NJDEGN", own.degrees().0 as i64, "degree of the science PSF over the field")
             .set("NJDEGR", other.degrees().0 as i64, "degree of the reference PSF over the field")
             .set("NJRESN", degree(own.degrees()), "degree of its pixel residual, -1 for none")
@@ -422,9 +503,18 @@ impl Difference {
             .set("NJREGRMS", self.registration.rms_px, "registration residual, px rms an axis")
             .set("NJREGEXC", self.registration.excess_px, "part that centroid errors do not explain")
             .set("NJREGN", self.registration.stars as i64, "stars of the registration")
-            .set("NJEPS", self.bright_star_floor, "fractional error of bright stars")
+            .set("NJEPS", self.bright_star_floor.epsilon, "fractional error of bright stars")
+            .set("NJWINGS", self.bright_star_floor.wings, "the same of their wings")
             .set("NJSCALE", self.scale, "measured over expected noise of S on empty sky")
             .set("NJSCORE", "S/sigma below 4.5, Scorr above", "what SCORE holds");
+        if let Some(fit) = &self.kernel_fit {
+            header
+                .set("NJKCONV", fit.convolved.name(), "image that the matching kernel convolves")
+                .set("NJKSTAMP", fit.stamps as i64, "objects that the matching kernel rests on")
+                .set("NJKSHAPE", fit.shape.degree as i64, "degree of its shape over the field")
+                .set("NJKSUM", fit.shape.sum_degree as i64, "degree of its sum over the field")
+                .set("NJKCHI2", fit.unseen_chi2, "chi2 a pixel of objects that it had not seen");
+        }
         header
     }
 }

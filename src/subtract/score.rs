@@ -9,6 +9,7 @@
 use ndarray::{Array2, Axis};
 use rayon::prelude::*;
 
+use super::floor::BrightStarFloor;
 use super::kernels::KernelField;
 use super::mesh::Mesh;
 
@@ -16,8 +17,6 @@ use super::mesh::Mesh;
 pub const PRESELECTION: f32 = 4.5;
 /// Spacing of the places at which kernels are worked out for direct sums, pixels.
 const CELL: usize = 160;
-/// Typical changes of variable stars, as fractions of their fluxes.
-const VARIATIONS: [f64; 4] = [0.01, 0.03, 0.1, 0.3];
 /// Half side of the kernels of the direct sums, pixels: they hold nearly all of the squared kernels.
 const REACH: usize = 12;
 
@@ -104,8 +103,8 @@ impl<'a> Appraiser<'a> {
         Terms { noise: (scale * (photon + registration)).sqrt(), reference_share: share(x, y) }
     }
 
-    /// Makes Scorr of S, with the bright-star floor `epsilon`.
-    pub fn correct(&self, flux: &mut Array2<f32>, epsilon: f64) {
+    /// Makes Scorr of S, with the errors of bright stars' models.
+    pub fn correct(&self, flux: &mut Array2<f32>, floor: &BrightStarFloor) {
         let width = flux.ncols();
         flux.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each_init(
             || vec![0.0; width],
@@ -118,53 +117,13 @@ impl<'a> Appraiser<'a> {
                         significance
                     } else {
                         let terms = self.terms(x, y);
-                        (f64::from(flux) / terms.noise.hypot(epsilon * terms.reference_share)) as f32
+                        (f64::from(flux) / terms.noise.hypot(floor.error(x as f64, y as f64, terms.reference_share)))
+                            as f32
                     };
                 }
             },
         );
     }
-
-    /// The floor ε with which constant bright stars scatter by 1, from S at the places of bright stars.
-    ///
-    /// Many bright stars of a field may vary: S at a star is drawn from N(0, noise² + ε² A²) where it is constant
-    /// and from a much wider distribution where it is not; ε and the share of constant stars are those of
-    /// the largest likelihood. (A quantile of |S| over noise took every second star's variation for an error.)
-    /// With fewer than 15 stars the floor is 0.01.
-    pub fn bright_star_floor(&self, flux: &Array2<f32>, places: &[(usize, usize)]) -> f64 {
-        const FEW: usize = 15;
-        let stars: Vec<(f64, Terms)> =
-            places.par_iter().map(|&(x, y)| (f64::from(flux[[y, x]]), self.terms(x, y))).collect();
-        let bright: Vec<&(f64, Terms)> = stars.iter().filter(|(_, t)| t.reference_share > 100.0 * t.noise).collect();
-        if bright.len() < FEW {
-            return 0.01;
-        }
-        let likelihood = |epsilon: f64| -> f64 {
-            let densities: Vec<(f64, f64)> = bright
-                .iter()
-                .map(|(s, t)| {
-                    let noise = t.noise.hypot(epsilon * t.reference_share);
-                    let varying = VARIATIONS.map(|v| normal(*s, noise.hypot(v * t.reference_share)));
-                    (normal(*s, noise), varying.iter().sum::<f64>() / varying.len() as f64)
-                })
-                .collect();
-            let mut constant = 0.6;
-            for _ in 0..20 {
-                let sum: f64 =
-                    densities.iter().map(|(c, v)| constant * c / (constant * c + (1.0 - constant) * v)).sum();
-                constant = (sum / densities.len() as f64).clamp(0.05, 0.95);
-            }
-            densities.iter().map(|(c, v)| (constant * c + (1.0 - constant) * v).max(f64::MIN_POSITIVE).ln()).sum()
-        };
-        let grid = (0..=24).map(|step| 0.001 * 10f64.powf(f64::from(step) / 24.0));
-        let best = grid.map(|epsilon| (likelihood(epsilon), epsilon)).max_by(|a, b| a.0.total_cmp(&b.0));
-        best.map_or(0.01, |(_, epsilon)| epsilon)
-    }
-}
-
-/// The density of a normal distribution of mean 0.
-fn normal(value: f64, sigma: f64) -> f64 {
-    (-0.5 * (value / sigma).powi(2)).exp() / sigma
 }
 
 impl Cell {

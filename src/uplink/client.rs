@@ -9,7 +9,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseProducer, ProducerContext};
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use uuid::Uuid;
 
@@ -46,10 +46,9 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Forgets everything, before a transaction.
+    /// Forgets the delivery reports, before a transaction.
     pub fn reset(&self) {
         self.delivered.store(0, Ordering::Relaxed);
-        self.disturbed.store(false, Ordering::Relaxed);
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
@@ -58,9 +57,30 @@ impl Watch {
         self.delivered.load(Ordering::Relaxed)
     }
 
-    /// Whether the connection had trouble since [`Watch::reset`].
+    /// Whether a connection ever had trouble: the client repeats nothing of the kind within 30 s, so
+    /// what was once seen is never forgotten.
     pub fn disturbed(&self) -> bool {
         self.disturbed.load(Ordering::Relaxed)
+    }
+
+    /// Forgets disturbances: the producer has a new epoch, and nothing of an older one can act.
+    pub fn settle(&self) {
+        self.disturbed.store(false, Ordering::Relaxed);
+    }
+
+    /// A connection that never came about carried no request that could act later.
+    fn note_disturbance(&self, message: &str) {
+        const BEFORE_UP: [&str; 6] = [
+            "state INIT",
+            "state DOWN",
+            "state TRY_CONNECT",
+            "state CONNECT",
+            "state SSL_HANDSHAKE",
+            "state APIVERSION",
+        ];
+        if !BEFORE_UP.iter().any(|state| message.contains(state)) {
+            self.disturbed.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Bad delivery reports since [`Watch::reset`]: which message, and why.
@@ -75,14 +95,20 @@ impl Watch {
 }
 
 impl ClientContext for Watch {
+    /// A connection that breaks under requests in flight, and a request without an answer, are
+    /// told in the log alone (librdkafka 2.12.1, `rd_kafka_broker_set_error`); the broker's closing
+    /// of an idle one is below the level that is logged.
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if matches!(facility, "FAIL" | "REQTMOUT" | "REQERR") {
+            self.note_disturbance(message);
+        }
         tracing::debug!(target: "nightjar::librdkafka", "{level:?} {facility}: {message}");
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         let class = error.rdkafka_error_code().map_or(Class::Other, classify);
         tracing::debug!(target: "nightjar::librdkafka", "{error}: {reason}");
-        self.disturbed.store(true, Ordering::Relaxed);
+        self.note_disturbance(reason);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         // "All brokers are down" follows the reason and must not hide it.
         let summary = error.rdkafka_error_code() == Some(Code::AllBrokersDown);
@@ -119,7 +145,6 @@ fn base(parameters: &UplinkParameters) -> ClientConfig {
         .set("reconnect.backoff.ms", "100")
         .set("reconnect.backoff.max.ms", "5000")
         .set("socket.keepalive.enable", "true")
-        .set("log.connection.close", "false")
         .set("allow.auto.create.topics", parameters.topics.by_broker.to_string());
     for (name, value) in parameters.security.properties() {
         config.set(name, value);
@@ -138,6 +163,15 @@ fn with_extra(mut config: ClientConfig, parameters: &UplinkParameters) -> Client
 /// The producer of the spool `uuid`; `singly` sends one record a batch, to find the one that is
 /// refused.
 pub fn producer(parameters: &UplinkParameters, uuid: Uuid, singly: bool) -> Result<BaseProducer<Watch>, KafkaError> {
+    named_producer(parameters, &format!("nightjar-{uuid}"), singly)
+}
+
+/// As [`producer`], with any transactional id.
+pub fn named_producer(
+    parameters: &UplinkParameters,
+    transactional_id: &str,
+    singly: bool,
+) -> Result<BaseProducer<Watch>, KafkaError> {
     let mut config = base(parameters);
     config
         .set("acks", "all")
@@ -154,7 +188,7 @@ pub fn producer(parameters: &UplinkParameters, uuid: Uuid, singly: bool) -> Resu
         Delivery::ExactlyOnce => {
             let timeout = parameters.transaction_timeout.as_millis();
             config
-                .set("transactional.id", format!("nightjar-{uuid}"))
+                .set("transactional.id", transactional_id)
                 .set("transaction.timeout.ms", timeout.to_string())
                 .set("message.timeout.ms", timeout.to_string());
         }
@@ -165,6 +199,16 @@ pub fn producer(parameters: &UplinkParameters, uuid: Uuid, singly: bool) -> Resu
         }
     }
     with_extra(config, parameters).create_with_context(Watch::default())
+}
+
+/// Why the open transaction can only be aborted, where that is so. librdkafka tells it to whoever
+/// asks for the next transaction, which in an open one changes nothing and else fails by `State`;
+/// messages of a failed transaction get no delivery report.
+pub fn transaction_error(producer: &BaseProducer<Watch>) -> Option<KafkaError> {
+    match producer.begin_transaction() {
+        Err(KafkaError::Transaction(error)) if error.code() != Code::State => Some(KafkaError::Transaction(error)),
+        _ => None,
+    }
 }
 
 /// A consumer that is assigned by hand. `committed` hides what is open or aborted.

@@ -7,20 +7,27 @@ use std::time::Duration;
 
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::UplinkParameters;
+use super::certificate;
 use super::client::Fault;
 use super::failure::Class;
 use super::handle::{Shared, State};
 use super::pace::Pace;
 use super::quiet::Quiet;
-use super::session::{Carried, Session, Surroundings, Trouble, unix_s};
+use super::refusals::Refusals;
+use super::session::{self, Carried, Session, Surroundings, Trouble, unix_s};
+use super::{Delivery, UplinkParameters};
 use crate::service::clock::Stopwatch;
-use crate::spool::{Aside, Spool, SpoolError};
+use crate::service::finding::Severity;
+use crate::spool::{Aside, Spool};
 
 /// How often the spool is trimmed, and what people asked to send again is looked for.
 const TIDY_EVERY: Duration = Duration::from_secs(5);
-/// Records of one exposure that are refused before any went through: then the topic is at fault.
-const SUSPICIOUS: u32 = 3;
+/// How often the certificates are looked at.
+const CERTIFICATES_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// Records that are refused before any goes through: then the topic may be at fault.
+const SUSPICIOUS: usize = 3;
+/// So many suspects are looked at before the topic is blamed once more, at most.
+const MOST_SUSPECTS: usize = 4096;
 /// Bytes of a transaction while looking for a refused record.
 const SEARCH: u64 = 4_000_000;
 
@@ -34,10 +41,11 @@ pub struct Courier {
     quiet: RefCell<Quiet>,
     pause_s: f64,
     pace: Pace,
-    /// Records in `dead/` whose exposure is not complete yet.
-    skip: BTreeSet<Aside>,
+    refusals: Refusals,
+    suspicious: usize,
     singly: bool,
-    refused_in_a_row: u32,
+    reported: RefCell<BTreeSet<String>>,
+    certificates: Option<Stopwatch>,
 }
 
 impl Courier {
@@ -49,6 +57,10 @@ impl Courier {
         gate: Box<dyn Fn(u64) + Send>,
     ) -> Self {
         let pace = Pace::new(parameters.max_transaction_bytes);
+        let buried = spool.buried_ahead().unwrap_or_else(|error| {
+            tracing::error!("{error}");
+            Vec::new()
+        });
         Self {
             parameters,
             spool,
@@ -58,9 +70,11 @@ impl Courier {
             quiet: RefCell::default(),
             pause_s: 0.0,
             pace,
-            skip: BTreeSet::new(),
+            refusals: Refusals::new(buried),
+            suspicious: SUSPICIOUS,
             singly: false,
-            refused_in_a_row: 0,
+            reported: RefCell::default(),
+            certificates: None,
         }
     }
 
@@ -69,6 +83,7 @@ impl Courier {
         let mut session: Option<Session> = None;
         let mut tidied = Stopwatch::start();
         let mut said_held = false;
+        self.note_delivery();
         loop {
             let nothing_left = || self.spool.status().waiting_exposures == 0;
             if self.shared.stopped() || (self.shared.finishing() && nothing_left()) {
@@ -77,6 +92,7 @@ impl Courier {
             if tidied.elapsed() >= TIDY_EVERY {
                 tidied = Stopwatch::start();
                 self.tidy();
+                self.look_at_certificates();
             }
             if let Some(reason) = self.held() {
                 if !std::mem::replace(&mut said_held, true) {
@@ -107,6 +123,33 @@ impl Courier {
         if self.parameters.publish { self.shared.held() } else { Some("[uplink] publish = false".into()) }
     }
 
+    /// The mode in force stands in the spool, so that a change of mind in the middle of a backlog is seen.
+    fn note_delivery(&self) {
+        let now = match self.parameters.delivery {
+            Delivery::ExactlyOnce => "exactly-once",
+            Delivery::Idempotent => "idempotent",
+        };
+        match self.spool.note_delivery(now) {
+            Ok(None) => {}
+            Ok(Some(before)) => tracing::warn!(
+                "[uplink] delivery is {now} and was {before} when the alerts that wait were taken; they are sent as {now}"
+            ),
+            Err(error) => tracing::error!("{error}"),
+        }
+    }
+
+    fn look_at_certificates(&mut self) {
+        if self.certificates.is_some_and(|watch| watch.elapsed() < CERTIFICATES_EVERY) {
+            return;
+        }
+        self.certificates = Some(Stopwatch::start());
+        for finding in certificate::in_settings(&self.parameters.security, unix_s()) {
+            if finding.severity > Severity::Ok {
+                tracing::warn!("{}; {}", finding.text, finding.remedy);
+            }
+        }
+    }
+
     fn tidy(&self) {
         let outcome = self.spool.trim(unix_s()).and_then(|()| self.spool.retry_what_was_asked_for());
         match outcome {
@@ -123,32 +166,42 @@ impl Courier {
                 self.tell(&fault);
             }
         };
-        work(&Surroundings { parameters: &self.parameters, spool: &self.spool, stopped: &stopped, waiting: &waiting })
+        work(&Surroundings {
+            parameters: &self.parameters,
+            spool: &self.spool,
+            stopped: &stopped,
+            waiting: &waiting,
+            reported: &self.reported,
+        })
     }
 
     fn introduce(&mut self) -> Result<Session, Trouble> {
         let session = self.with_surroundings(|around| Session::start(around, self.singly))?;
+        self.shared.note(|status| status.sessions += 1);
         self.well();
         Ok(session)
     }
 
     /// One transaction, or a short wait for something to send. `None` asks for a new session.
     fn work(&mut self, mut session: Session) -> Result<Option<Session>, Trouble> {
-        if !self.spool.wait_for_work(Duration::from_millis(200)) {
-            return Ok(session.idle().is_none().then_some(session));
+        let work = self.spool.wait_for_work(Duration::from_millis(200));
+        let sound = session.is_sound();
+        if !work || !sound {
+            return Ok((!work || sound).then_some(session));
         }
         let budget = if session.singly() { SEARCH.min(self.pace.budget()) } else { self.pace.budget() };
-        let carried = self.with_surroundings(|around| session.deliver(around, budget, &self.skip))?;
-        self.pace.learn(carried.bytes, carried.seconds);
-        self.note(&carried);
-        self.well();
-        self.refused_in_a_row = 0;
-        let waiting: BTreeSet<u64> = self.skip.iter().map(|at| at.sequence).collect();
-        for sequence in waiting {
-            if self.spool.next_waiting(self.parameters.order, &|s| s != sequence).is_none() {
-                self.skip.retain(|at| at.sequence != sequence);
-            }
+        self.shared.delivering(true);
+        let carried = self.with_surroundings(|around| session.deliver(around, budget, &self.refusals));
+        if let Ok(carried) = &carried {
+            self.note(carried);
         }
+        self.shared.delivering(false);
+        let carried = carried?;
+        self.pace.learn(carried.bytes, carried.seconds);
+        self.well();
+        self.suspicious = SUSPICIOUS;
+        let (spool, order) = (&self.spool, self.parameters.order);
+        self.refusals.forget(|sequence| spool.next_waiting(order, &|s| s != sequence).is_none());
         let searched = session.singly();
         self.singly = false;
         Ok((!carried.doubtful && !searched).then_some(session))
@@ -215,47 +268,49 @@ impl Courier {
                 self.pause(Class::Other.longest_pause_s());
             }
             Trouble::Refused { at, code, others } => self.refused(at, code, others),
+            Trouble::AllRefused(code) => self.blame_the_topic(code),
+            Trouble::OthersPass => self.refusals.accuse(),
         }
     }
 
-    /// A record is refused. First it must be found with certainty; then it goes to `dead/`,
-    /// unless nothing of its exposure goes through, which means that the topic is at fault.
+    /// A record is refused. First it must be found with certainty; then others must go through, or it
+    /// is not the record's fault.
     fn refused(&mut self, at: Aside, code: RDKafkaErrorCode, others: u64) {
-        if !self.singly && others != u64::MAX {
-            self.singly = true;
+        // Too large for the client itself, whatever the topic takes.
+        let too_large = others == u64::MAX;
+        let certain = self.singly || too_large;
+        self.singly = true;
+        if !certain {
             return;
         }
-        self.refused_in_a_row = if others > 0 { 0 } else { self.refused_in_a_row + 1 };
-        if self.refused_in_a_row >= SUSPICIOUS {
-            self.tell(&Fault { class: Class::Record, text: format!("every alert is refused: {code}") });
-            self.pause(Class::Record.longest_pause_s());
-            return;
+        if others > 0 || self.refusals.is_accused(&at) {
+            return match session::bury(&self.spool, at, code) {
+                Ok(()) => self.tell_of_the_dead(at, code),
+                Err(error) => self.suffer(Trouble::Spool(error)),
+            };
         }
-        match self.bury(at, &code.to_string()) {
-            Ok(()) => {
-                self.skip.insert(at);
-                self.shared.note(|status| status.refused += 1);
-                tracing::error!(
-                    "alert {} of exposure number {} is refused by the broker ({code}) and is kept in dead/; the others are sent; `nightjar spool retry` sends it again",
-                    at.number,
-                    at.sequence
-                );
-            }
-            Err(error) => {
-                tracing::error!("{error}");
-                self.pause(Class::Other.longest_pause_s());
-            }
+        self.refusals.suspect(at, code);
+        if self.refusals.suspected() >= self.suspicious {
+            // An exposure may begin with many alerts that are too large: look further each time.
+            self.suspicious = (self.suspicious * 2).min(MOST_SUSPECTS);
+            self.blame_the_topic(code);
         }
     }
 
-    fn bury(&self, at: Aside, reason: &str) -> Result<(), SpoolError> {
-        let segment = self.spool.read(at.sequence)?;
-        let message = segment.record(at.number).map_err(|error| SpoolError::Segment {
-            place: self.spool.place(),
-            sequence: at.sequence,
-            why: error.to_string(),
-        })?;
-        self.spool.bury(at, &message, reason)
+    fn blame_the_topic(&mut self, code: RDKafkaErrorCode) {
+        self.refusals.acquit();
+        self.tell(&Fault { class: Class::Record, text: format!("every alert is refused: {code}") });
+        self.pause(Class::Record.longest_pause_s());
+    }
+
+    fn tell_of_the_dead(&mut self, at: Aside, code: RDKafkaErrorCode) {
+        self.refusals.bury(at);
+        self.shared.note(|status| status.refused += 1);
+        tracing::error!(
+            "alert {} of exposure number {} is refused by the broker ({code}) and is kept in dead/; the others are sent; `nightjar spool retry` sends it again",
+            at.number,
+            at.sequence
+        );
     }
 
     fn pause(&mut self, longest_s: f64) {

@@ -3,7 +3,7 @@
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 /// What a failure needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
     /// The link or the brokers are away: wait.
     Transport,
@@ -27,6 +27,8 @@ pub enum Class {
     Fenced,
     /// The cluster has no transactions.
     NoTransactions,
+    /// The cluster allows only shorter transactions.
+    TransactionTime,
     /// Anything else.
     Other,
 }
@@ -71,7 +73,8 @@ pub fn classify(code: Code) -> Class {
         | Code::UnknownProducerId
         | Code::OutOfOrderSequenceNumber
         | Code::TransactionCoordinatorFenced => Class::Fenced,
-        Code::UnsupportedFeature | Code::UnsupportedVersion | Code::InvalidTransactionTimeout => Class::NoTransactions,
+        Code::UnsupportedFeature | Code::UnsupportedVersion => Class::NoTransactions,
+        Code::InvalidTransactionTimeout => Class::TransactionTime,
         _ => Class::Other,
     }
 }
@@ -110,6 +113,9 @@ impl Class {
             }
             Self::NoTransactions => {
                 "the cluster offers no transactions: set [uplink] delivery = \"idempotent\", then an alert may arrive twice after a crash".into()
+            }
+            Self::TransactionTime => {
+                "the brokers allow only shorter transactions: ask who runs the cluster to set transaction.max.timeout.ms to 600000 or more".into()
             }
             Self::Other => "see `nightjar check`".into(),
         }

@@ -38,6 +38,8 @@ pub struct UplinkStatus {
     pub acknowledged_exposures: u64,
     /// Transactions committed since the start.
     pub transactions: u64,
+    /// Producers introduced to the broker since the start: a new one after any doubt.
+    pub sessions: u64,
     /// Records that went to `dead/` since the start.
     pub refused: u64,
     /// What the link carries, bytes per second.
@@ -65,6 +67,8 @@ struct Control {
     stop: Option<(Stopwatch, Duration)>,
     hold: Option<String>,
     ended: bool,
+    /// Something has been taken from the spool and is not in the status yet.
+    delivering: bool,
 }
 
 impl Shared {
@@ -92,6 +96,11 @@ impl Shared {
         let control = self.control();
         let before = control.stop.is_some();
         let _ = self.changed.wait_timeout_while(control, time, |c| c.stop.is_some() == before);
+    }
+
+    /// Says whether something is being sent, so that the status lags behind the spool.
+    pub fn delivering(&self, busy: bool) {
+        self.control().delivering = busy;
     }
 
     /// Changes the status.
@@ -141,6 +150,14 @@ impl Uplink {
         Ok(Self { shared, spool, thread: Some(thread) })
     }
 
+    /// An uplink without a thread: everything stays in `spool`.
+    pub fn held(spool: Arc<Spool>) -> Self {
+        let shared = Arc::new(Shared::default());
+        shared.note(|status| status.state = State::Stopped);
+        shared.control().ended = true;
+        Self { shared, spool, thread: None }
+    }
+
     /// The uplink in figures.
     pub fn status(&self) -> UplinkStatus {
         let spool = self.spool.status();
@@ -157,11 +174,12 @@ impl Uplink {
         self.shared.control().hold = reason;
     }
 
-    /// Waits until nothing is unsent, or for `timeout`; true when nothing is.
+    /// Waits until nothing is unsent and the status says so, or for `timeout`; true when nothing is unsent.
     pub fn drain(&self, timeout: Duration) -> bool {
         let watch = Stopwatch::start();
         loop {
-            if self.spool.status().waiting_exposures == 0 {
+            // In this order: what has left the spool is being delivered until it stands in the status.
+            if self.spool.status().waiting_exposures == 0 && !self.shared.control().delivering {
                 return true;
             }
             if watch.elapsed() >= timeout || self.shared.control().ended {

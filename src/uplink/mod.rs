@@ -63,6 +63,8 @@
 //! disk until it is sent.
 
 mod broker_cursor;
+pub mod certificate;
+pub mod check;
 mod client;
 mod courier;
 pub mod embedded;
@@ -71,6 +73,7 @@ pub mod follower;
 mod handle;
 pub mod pace;
 pub mod quiet;
+mod refusals;
 pub mod security;
 mod session;
 mod topics;

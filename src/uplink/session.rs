@@ -1,5 +1,6 @@
 //! One life of the producer: start-up protocol, then transactions until something is in doubt.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use super::broker_cursor;
 use super::client::{self, Fault, SLICE, Watch};
 use super::failure::{Class, classify};
+use super::refusals::Refusals;
 use super::topics::{Purpose, Topics};
 use super::{Delivery, UplinkParameters};
 use crate::service::clock::{self, Stopwatch};
@@ -34,6 +36,10 @@ pub enum Trouble {
         /// Records of the same transaction that went through.
         others: u64,
     },
+    /// Of all that waits nothing goes through.
+    AllRefused(Code),
+    /// Without the suspects others go through.
+    OthersPass,
     /// The disk.
     Spool(SpoolError),
     /// Somebody wants to stop.
@@ -76,6 +82,8 @@ pub struct Surroundings<'a> {
     pub stopped: &'a dyn Fn() -> bool,
     /// Told now and then, inside long waits, what the client last complained of.
     pub waiting: &'a dyn Fn(Option<Fault>),
+    /// Topics and findings that were told of once.
+    pub reported: &'a RefCell<BTreeSet<String>>,
 }
 
 /// A producer that has been introduced to the broker.
@@ -83,6 +91,8 @@ pub struct Session {
     producer: BaseProducer<Watch>,
     topics: Topics,
     singly: bool,
+    transactional: bool,
+    fresh: bool,
 }
 
 impl Session {
@@ -92,8 +102,10 @@ impl Session {
         let producer = client::producer(parameters, spool.uuid(), singly)
             .map_err(|e| Trouble::Broker(Fault::new("making the producer", &e)))?;
         let mut topics = Topics::new(parameters).map_err(Trouble::Broker)?;
-        let session_topics =
-            |t: &mut Topics| t.ensure(parameters, &parameters.cursor_topic, Purpose::Cursor).map_err(Trouble::Broker);
+        let session_topics = |t: &mut Topics| {
+            let cursor = &parameters.cursor_topic;
+            t.ensure(parameters, cursor, Purpose::Cursor, around.reported).map_err(Trouble::Broker)
+        };
         if parameters.delivery == Delivery::ExactlyOnce {
             init(&producer, around)?;
         }
@@ -101,9 +113,14 @@ impl Session {
         let cursor =
             broker_cursor::read(parameters, spool.uuid(), around.stopped).map_err(Trouble::Broker)?.unwrap_or_default();
         for finding in spool.reconcile(&cursor, unix_s())? {
-            tracing::warn!("{finding}");
+            if around.reported.borrow_mut().insert(finding.to_string()) {
+                tracing::warn!("{finding}");
+            }
         }
-        Ok(Self { producer, topics, singly })
+        producer.poll(Duration::ZERO);
+        producer.context().settle();
+        let transactional = parameters.delivery == Delivery::ExactlyOnce;
+        Ok(Self { producer, topics, singly, transactional, fresh: true })
     }
 
     /// Whether records are sent one a batch.
@@ -111,27 +128,23 @@ impl Session {
         self.singly
     }
 
-    /// Serves callbacks while there is nothing to send; gives the last complaint.
-    pub fn idle(&self) -> Option<Fault> {
+    /// Serves callbacks; whether this producer may still be used. A connection that broke may
+    /// have left a request behind that acts later, so the next transaction gets a new epoch.
+    pub fn is_sound(&self) -> bool {
         self.producer.poll(Duration::ZERO);
-        self.producer.context().take_last()
+        self.fresh || !self.producer.context().disturbed()
     }
 
-    /// Sends up to about `budget` bytes of what waits, and commits them. `skip` holds records that
-    /// are in `dead/`.
-    pub fn deliver(
-        &mut self,
-        around: &Surroundings<'_>,
-        budget: u64,
-        skip: &BTreeSet<Aside>,
-    ) -> Result<Carried, Trouble> {
+    /// Sends up to about `budget` bytes of what waits, and commits them.
+    pub fn deliver(&mut self, around: &Surroundings<'_>, budget: u64, refusals: &Refusals) -> Result<Carried, Trouble> {
         let watch = Stopwatch::start();
-        let transactional = around.parameters.delivery == Delivery::ExactlyOnce;
+        let transactional = self.transactional;
         self.producer.context().reset();
+        self.fresh = false;
         if transactional {
             self.producer.begin_transaction().map_err(|e| self.broker("beginning a transaction", &e))?;
         }
-        let outcome = self.carry(around, budget, skip, &watch);
+        let outcome = self.carry(around, budget, refusals, &watch);
         if outcome.is_err() && transactional {
             // So that readers need not wait; if this fails too, the next session settles it.
             let _ = self.producer.abort_transaction(2 * SLICE);
@@ -143,7 +156,7 @@ impl Session {
         &mut self,
         around: &Surroundings<'_>,
         budget: u64,
-        skip: &BTreeSet<Aside>,
+        refusals: &Refusals,
         watch: &Stopwatch,
     ) -> Result<Carried, Trouble> {
         let Surroundings { parameters, spool, .. } = around;
@@ -166,9 +179,11 @@ impl Session {
             while number < next.count && (bytes == 0 || bytes < budget) {
                 let at = Aside { sequence: next.sequence, number };
                 match segment.record(number) {
-                    _ if skip.contains(&at) => {}
+                    _ if refusals.skips(&at) => {}
                     Ok(message) => {
-                        self.topics.ensure(parameters, &message.topic, Purpose::Alerts).map_err(Trouble::Broker)?;
+                        self.topics
+                            .ensure(parameters, &message.topic, Purpose::Alerts, around.reported)
+                            .map_err(Trouble::Broker)?;
                         bytes += (message.payload.len() + message.key.len()) as u64;
                         let name = format!("{} {} {} {number}", spool.uuid(), next.epoch, next.sequence);
                         self.send(around, &message, &name, sent.len(), at, watch)?;
@@ -192,6 +207,9 @@ impl Session {
         }
         self.all_delivered(around, &sent, watch)?;
         let alerts = self.producer.context().delivered();
+        if let Some(code) = refusals.suspect_in(&steps) {
+            return Err(if alerts == 0 { Trouble::AllRefused(code) } else { Trouble::OthersPass });
+        }
         let exposures = steps.values().filter(|(_, complete)| *complete).count() as u64;
         let steps: Vec<(u64, u32)> = steps.into_iter().map(|(sequence, (settled, _))| (sequence, settled)).collect();
         self.send_cursor(around, &steps, watch)?;
@@ -200,12 +218,14 @@ impl Session {
             self.commit(around, watch)?;
         }
         spool.settle(&steps, unix_s())?;
-        let doubtful = self.producer.context().disturbed();
+        let doubtful = !self.is_sound();
         Ok(Carried { alerts, exposures, bytes, seconds: watch.seconds(), doubtful })
     }
 
     fn broker(&self, doing: &str, error: &KafkaError) -> Trouble {
-        blame(Trouble::Broker(Fault::new(doing, error)), self.producer.context())
+        // What failed the transaction says more than what it led to.
+        let cause = if self.transactional { client::transaction_error(&self.producer) } else { None };
+        blame(Trouble::Broker(Fault::new(doing, cause.as_ref().unwrap_or(error))), self.producer.context())
     }
 
     /// What is left of the transaction's time, less a margin to commit in.
@@ -280,6 +300,7 @@ impl Session {
 
     /// Waits for every delivery report; all must be good.
     fn all_delivered(&self, around: &Surroundings<'_>, sent: &[Aside], watch: &Stopwatch) -> Result<(), Trouble> {
+        let mut rounds = 0_u32;
         loop {
             self.producer.poll(Duration::ZERO);
             let failed = self.producer.context().failed();
@@ -300,6 +321,13 @@ impl Session {
             }
             if self.producer.in_flight_count() == 0 {
                 return Ok(());
+            }
+            rounds += 1;
+            if self.transactional
+                && rounds.is_multiple_of(50)
+                && let Some(error) = client::transaction_error(&self.producer)
+            {
+                return Err(self.broker("sending", &error));
             }
             self.wait_a_little(around, watch)?;
         }
@@ -325,6 +353,16 @@ impl Session {
             }
         }
     }
+}
+
+/// Keeps a refused record in `dead/`; others of its topic go through.
+pub fn bury(spool: &Spool, at: Aside, code: Code) -> Result<(), SpoolError> {
+    let message = spool.read(at.sequence)?.record(at.number).map_err(|error| SpoolError::Segment {
+        place: spool.place(),
+        sequence: at.sequence,
+        why: error.to_string(),
+    })?;
+    spool.bury(at, &message, &code.to_string())
 }
 
 /// A client that only says "timed out" often told the reason through its callback.

@@ -1,10 +1,12 @@
 //! Topics: made where they are missing and the account may; reported where they differ.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::UplinkParameters;
@@ -33,8 +35,15 @@ impl Topics {
         Ok(Self { known: BTreeSet::new(), asker })
     }
 
-    /// Makes sure that `topic` is there.
-    pub fn ensure(&mut self, parameters: &UplinkParameters, topic: &str, purpose: Purpose) -> Result<(), Fault> {
+    /// Makes sure that `topic` is there. How it differs from what Nightjar would make is told once:
+    /// `reported` outlives the sessions.
+    pub fn ensure(
+        &mut self,
+        parameters: &UplinkParameters,
+        topic: &str,
+        purpose: Purpose,
+        reported: &RefCell<BTreeSet<String>>,
+    ) -> Result<(), Fault> {
         if self.known.contains(topic) {
             return Ok(());
         }
@@ -46,8 +55,14 @@ impl Topics {
         let partitions = there.map_or(0, |t| t.partitions().len());
         match code {
             None if partitions > 0 => {
-                if !parameters.topics.by_broker {
-                    report_differences(parameters, topic, purpose, partitions);
+                if !parameters.topics.by_broker && reported.borrow_mut().insert(topic.to_owned()) {
+                    let (differences, _) = differences(parameters, topic, purpose, there);
+                    if !differences.is_empty() {
+                        tracing::warn!(
+                            "topic {topic} exists with {}; it is used as it is, kafka-configs.sh changes it",
+                            differences.join(", ")
+                        );
+                    }
                 }
             }
             None | Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
@@ -76,14 +91,16 @@ fn settings(parameters: &UplinkParameters, purpose: Purpose) -> Vec<(&'static st
     }
 }
 
-fn partitions(parameters: &UplinkParameters, purpose: Purpose) -> i32 {
+/// Partitions of a topic that Nightjar makes.
+pub fn partitions(parameters: &UplinkParameters, purpose: Purpose) -> i32 {
     match purpose {
         Purpose::Alerts => parameters.topics.partitions,
         Purpose::Cursor => 1,
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Fault> {
+/// Runs the administration client.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Fault> {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
@@ -121,19 +138,33 @@ fn make(parameters: &UplinkParameters, topic: &str, purpose: Purpose) -> Result<
     Ok(())
 }
 
-/// Says how a topic differs from what Nightjar would make. Whether the account may ask does not
-/// matter: without the permission nothing is said.
-fn report_differences(parameters: &UplinkParameters, topic: &str, purpose: Purpose, found: usize) {
+/// How a topic differs from what Nightjar would make, and whether the account may read its
+/// settings; without that, only partitions and copies are compared.
+pub fn differences(
+    parameters: &UplinkParameters,
+    topic: &str,
+    purpose: Purpose,
+    found: Option<&MetadataTopic>,
+) -> (Vec<String>, bool) {
     let mut differences = Vec::new();
-    let wanted = partitions(parameters, purpose);
-    if i32::try_from(found) != Ok(wanted) {
-        differences.push(format!("{found} partitions instead of {wanted}"));
+    if let Some(found) = found {
+        let wanted = partitions(parameters, purpose);
+        let there = found.partitions().len();
+        if i32::try_from(there) != Ok(wanted) {
+            differences.push(format!("{there} partitions instead of {wanted}"));
+        }
+        let fewest = found.partitions().iter().map(|p| p.replicas().len()).min().unwrap_or(0);
+        if i32::try_from(fewest) != Ok(parameters.topics.replication) {
+            differences.push(format!("{fewest} copies instead of {}", parameters.topics.replication));
+        }
     }
     let admin: Result<AdminClient<Watch>, _> = client::administration(parameters).create_with_context(Watch::default());
     let options = AdminOptions::new().request_timeout(Some(5 * SLICE));
+    let mut readable = false;
     if let (Ok(admin), Ok(runtime)) = (admin, runtime()) {
         let answer = runtime.block_on(admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options));
         for resource in answer.unwrap_or_default().into_iter().flatten() {
+            readable = true;
             for (name, value) in settings(parameters, purpose) {
                 let there = resource.get(name).and_then(|entry| entry.value.clone());
                 if let Some(there) = there.filter(|there| *there != value) {
@@ -142,10 +173,5 @@ fn report_differences(parameters: &UplinkParameters, topic: &str, purpose: Purpo
             }
         }
     }
-    if !differences.is_empty() {
-        tracing::warn!(
-            "topic {topic} exists with {}; it is used as it is, kafka-configs.sh changes it",
-            differences.join(", ")
-        );
-    }
+    (differences, readable)
 }

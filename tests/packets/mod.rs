@@ -76,6 +76,10 @@ pub fn candidate(x: f64, y: f64, flux: f64) -> Candidate {
         mag,
         mag_err: 0.054,
         chi: 1.1,
+        core_chi: 1.0,
+        sharpness: 0.0,
+        may_trail: false,
+        regular: true,
         aperture14: (size * 0.99, size / 15.0),
         aperture18: (size, size / 12.0),
         fwhm: 3.06,
@@ -107,6 +111,7 @@ pub fn candidate(x: f64, y: f64, flux: f64) -> Candidate {
 pub fn conditions() -> Conditions {
     let (w, h) = (SHAPE.0 as f64 - 0.5, SHAPE.1 as f64 - 0.5);
     Conditions {
+        method: "zogy",
         zero_point: 26.0,
         zero_point_err: 0.004,
         zero_point_rms: 0.03,

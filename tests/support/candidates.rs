@@ -12,6 +12,7 @@ pub struct Found {
     pub y: f64,
     pub flux: f64,
     pub snr: f64,
+    pub trail: f64,
     #[serde(deserialize_with = "is_t")]
     pub positive: bool,
     pub rejected: Option<String>,
@@ -36,13 +37,18 @@ impl Table {
 /// Runs the command; an error is what it printed.
 pub fn subtract(science: &Path, reference: &Path) -> Result<Table, String> {
     let out = tempfile::tempdir().unwrap();
+    subtract_into(science, reference, out.path(), &[]).map(|(table, _)| table)
+}
+
+/// Runs the command with more arguments and leaves its images in `out`; gives what it printed, too.
+pub fn subtract_into(science: &Path, reference: &Path, out: &Path, more: &[&str]) -> Result<(Table, String), String> {
     let output =
-        nightjar().arg("difference").arg(science).arg(reference).arg("--out").arg(out.path()).output().unwrap();
+        nightjar().arg("difference").arg(science).arg(reference).arg("--out").arg(out).args(more).output().unwrap();
     let said = both(&output);
     assert!(!said.contains("panicked"), "{said}");
     if !output.status.success() {
         return Err(said);
     }
-    let mut reader = csv::Reader::from_path(out.path().join("candidates.csv")).unwrap();
-    Ok(Table(reader.deserialize().map(Result::unwrap).collect()))
+    let mut reader = csv::Reader::from_path(out.join("candidates.csv")).unwrap();
+    Ok((Table(reader.deserialize().map(Result::unwrap).collect()), said))
 }

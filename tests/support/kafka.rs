@@ -29,9 +29,20 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 pub struct Kafka {
     folder: tempfile::TempDir,
     jars: PathBuf,
+    host: String,
     port: u16,
     secure: u16,
+    through: Option<u16>,
     child: Child,
+}
+
+/// What a broker is like.
+#[derive(Default)]
+struct Setup<'a> {
+    host: Option<&'a str>,
+    lines: &'a [&'a str],
+    secure: bool,
+    through: Option<u16>,
 }
 
 /// The password of the user `nightjar` of a secure broker.
@@ -43,7 +54,7 @@ fn cache() -> PathBuf {
 }
 
 /// Kafka's jars, fetched where they are not there yet; tests in several processes take turns.
-fn jars() -> Result<PathBuf, String> {
+pub fn jars() -> Result<PathBuf, String> {
     let cache = cache();
     let lib = cache.join("lib");
     fs::create_dir_all(&cache).map_err(|e| e.to_string())?;
@@ -82,70 +93,81 @@ impl Kafka {
 
     /// As [`Kafka::start`], with further lines for `server.properties`.
     pub fn start_with(lines: &[&str]) -> Option<Self> {
-        Self::start_or_say(lines, false)
+        or_say(Self::try_start(&Setup { lines, ..Setup::default() }))
+    }
+
+    /// A broker at another address of this host.
+    pub fn start_on(host: &str) -> Option<Self> {
+        or_say(Self::try_start(&Setup { host: Some(host), ..Setup::default() }))
+    }
+
+    /// A broker that sends its clients to the port `through`, where a proxy passes them on to
+    /// [`Kafka::port`]; those who come by [`Kafka::bootstrap`] stay on a listener of their own.
+    pub fn start_behind(through: u16) -> Option<Self> {
+        or_say(Self::try_start(&Setup { through: Some(through), ..Setup::default() }))
     }
 
     /// A broker that has a second listener ([`Kafka::secure_bootstrap`]) with TLS and
     /// SCRAM-SHA-512 for the user `nightjar`, who may do nothing but what [`Kafka::allow`] allows.
     /// The plain listener is the administrator's.
     pub fn start_secure() -> Option<Self> {
-        Self::start_or_say(&[], true)
+        Self::start_secure_with(&[])
     }
 
-    fn start_or_say(lines: &[&str], secure: bool) -> Option<Self> {
-        match Self::try_start(lines, secure) {
-            Ok(kafka) => Some(kafka),
-            Err(why) if std::env::var_os("NIGHTJAR_REQUIRE_KAFKA").is_some_and(|v| v == "1") => {
-                panic!("no Apache Kafka to test with: {why}")
-            }
-            Err(why) => {
-                println!("not run: no Apache Kafka to test with: {why}");
-                None
-            }
-        }
+    /// As [`Kafka::start_secure`], with further lines for `server.properties`.
+    pub fn start_secure_with(lines: &[&str]) -> Option<Self> {
+        or_say(Self::try_start(&Setup { secure: true, lines, ..Setup::default() }))
     }
 
-    fn try_start(lines: &[&str], with_security: bool) -> Result<Self, String> {
+    fn try_start(setup: &Setup<'_>) -> Result<Self, String> {
         Command::new("java").arg("-version").stderr(Stdio::null()).status().map_err(|e| format!("java: {e}"))?;
         let jars = jars()?;
         let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
         let [port, controller, secure] = free_ports();
+        let host = setup.host.unwrap_or("127.0.0.1");
+        let beside = match setup.through {
+            Some(through) => proxied(port, controller, secure, through),
+            None if setup.secure => security(folder.path(), port, controller, secure)?,
+            None => String::new(),
+        };
         let properties = format!(
             "process.roles=broker,controller\nnode.id=1\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+             listeners=PLAINTEXT://{host}:{port},CONTROLLER://127.0.0.1:{controller}\n\
+             advertised.listeners=PLAINTEXT://{host}:{port}\n\
              controller.listener.names=CONTROLLER\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
              log.dirs={}\nnum.partitions=1\nauto.create.topics.enable=false\n\
              offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
              transaction.state.log.min.isr=1\ngroup.initial.rebalance.delay.ms=0\n\
-             offsets.topic.num.partitions=4\ntransaction.state.log.num.partitions=4\n{}\n{}\n",
+             offsets.topic.num.partitions=4\ntransaction.state.log.num.partitions=4\n{}\n{beside}\n",
             folder.path().join("log").display(),
-            lines.join("\n"),
-            if with_security { security(folder.path(), port, controller, secure)? } else { String::new() }
+            setup.lines.join("\n"),
         );
         fs::write(folder.path().join("server.properties"), properties).map_err(|e| e.to_string())?;
-        let format = Command::new("java")
-            .arg("-cp")
-            .arg(format!("{}/*", jars.display()))
-            .args(["kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"])
-            .arg(folder.path().join("server.properties"))
-            .args(["--add-scram", &format!("SCRAM-SHA-512=[name=nightjar,password={PASSWORD}]")])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .map_err(|e| e.to_string())?;
-        if !format.success() {
-            return Err(format!("formatting Kafka's storage ended with {format}"));
-        }
+        format_storage(&jars, folder.path())?;
         let child = run(&jars, folder.path()).map_err(|e| e.to_string())?;
-        let kafka = Self { folder, jars, port, secure, child };
+        let kafka = Self { folder, jars, host: host.into(), port, secure, through: setup.through, child };
         kafka.wait_until_up();
         Ok(kafka)
     }
 
     /// Where clients find it.
     pub fn bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.host, if self.through.is_some() { self.secure } else { self.port })
+    }
+
+    /// The port where a proxy finds it.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where clients find the proxy before it.
+    pub fn through(&self) -> String {
+        format!("127.0.0.1:{}", self.through.unwrap())
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Where clients of a secure broker find it.
@@ -175,17 +197,33 @@ impl Kafka {
 
     /// Allows the user `nightjar` something, in the words of `kafka-acls.sh`.
     pub fn allow(&self, words: &[&str]) {
-        let status = Command::new("java")
-            .arg("-cp")
+        self.allow_user("nightjar", words);
+    }
+
+    /// Allows any user something.
+    pub fn allow_user(&self, user: &str, words: &[&str]) {
+        let principal = format!("User:{user}");
+        let words = [["--add", "--allow-principal", &principal].as_slice(), words].concat();
+        self.tool("org.apache.kafka.tools.AclCommand", &words);
+    }
+
+    /// Takes a permission of the user `nightjar` back.
+    pub fn disallow(&self, words: &[&str]) {
+        let words = [["--remove", "--force", "--allow-principal", "User:nightjar"].as_slice(), words].concat();
+        self.tool("org.apache.kafka.tools.AclCommand", &words);
+    }
+
+    /// Runs one of Kafka's command line tools as the administrator.
+    pub fn tool(&self, class: &str, words: &[&str]) {
+        let output = Command::new("java")
+            .args(["-XX:TieredStopAtLevel=1", "-cp"])
             .arg(format!("{}/*", self.jars.display()))
-            .args(["org.apache.kafka.tools.AclCommand", "--bootstrap-server", &self.bootstrap()])
-            .args(["--add", "--allow-principal", "User:nightjar"])
+            .args([class, "--bootstrap-server", &self.bootstrap()])
             .args(words)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
+            .stdin(Stdio::null())
+            .output()
             .unwrap();
-        assert!(status.success(), "kafka-acls --add {words:?}");
+        assert!(output.status.success(), "{class} {words:?}: {}", String::from_utf8_lossy(&output.stdout));
     }
 
     fn wait_until_up(&self) {
@@ -274,6 +312,45 @@ impl Kafka {
     }
 }
 
+/// What could be started, or a line that says why the test does not run.
+pub fn or_say<T>(started: Result<T, String>) -> Option<T> {
+    match started {
+        Ok(kafka) => Some(kafka),
+        Err(why) if std::env::var_os("NIGHTJAR_REQUIRE_KAFKA").is_some_and(|v| v == "1") => {
+            panic!("no Apache Kafka to test with: {why}")
+        }
+        Err(why) => {
+            println!("not run: no Apache Kafka to test with: {why}");
+            None
+        }
+    }
+}
+
+/// Makes the empty storage of the broker whose `server.properties` lies in `folder`.
+pub fn format_storage(jars: &Path, folder: &Path) -> Result<(), String> {
+    let format = Command::new("java")
+        .arg("-cp")
+        .arg(format!("{}/*", jars.display()))
+        .args(["kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"])
+        .arg(folder.join("server.properties"))
+        .args(["--add-scram", &format!("SCRAM-SHA-512=[name=nightjar,password={PASSWORD}]")])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .map_err(|e| e.to_string())?;
+    if format.success() { Ok(()) } else { Err(format!("formatting Kafka's storage ended with {format}")) }
+}
+
+/// The lines of a broker that sends its clients through a proxy.
+fn proxied(port: u16, controller: u16, direct: u16, through: u16) -> String {
+    format!(
+        "listeners=PLAINTEXT://127.0.0.1:{port},DIRECT://127.0.0.1:{direct},CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{through},DIRECT://127.0.0.1:{direct}\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,DIRECT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         inter.broker.listener.name=DIRECT\n"
+    )
+}
+
 impl Drop for Kafka {
     fn drop(&mut self) {
         self.thaw();
@@ -296,8 +373,10 @@ pub struct Record {
     pub payload: Vec<u8>,
 }
 
-/// Makes the broker's certificate and gives the lines of a secure broker.
-fn security(folder: &Path, port: u16, controller: u16, secure: u16) -> Result<String, String> {
+/// Makes a certificate for the broker that is good from `start` (in keytool's words, such as `-2d`)
+/// for `days`; gives the PEM beside it for clients to trust.
+pub fn make_certificate(folder: &Path, start: &str, days: u32) -> Result<(), String> {
+    let _ = fs::remove_file(folder.join("broker.p12"));
     let keytool = |words: &[&str]| {
         let status = Command::new("keytool")
             .current_dir(folder)
@@ -315,14 +394,21 @@ fn security(folder: &Path, port: u16, controller: u16, secure: u16) -> Result<St
         "RSA",
         "-storetype",
         "PKCS12",
+        "-startdate",
+        start,
         "-validity",
-        "30",
+        &days.to_string(),
         "-dname",
         "CN=localhost",
         "-ext",
         "san=dns:localhost,ip:127.0.0.1",
     ])?;
-    keytool(&["-exportcert", "-rfc", "-file", "broker.pem"])?;
+    keytool(&["-exportcert", "-rfc", "-file", "broker.pem"])
+}
+
+/// Makes the broker's certificate and gives the lines of a secure broker.
+fn security(folder: &Path, port: u16, controller: u16, secure: u16) -> Result<String, String> {
+    make_certificate(folder, "-1d", 31)?;
     Ok(format!(
         "listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}\n\
          advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://localhost:{secure}\n\
@@ -336,7 +422,8 @@ fn security(folder: &Path, port: u16, controller: u16, secure: u16) -> Result<St
     ))
 }
 
-fn run(jars: &Path, folder: &Path) -> std::io::Result<Child> {
+/// Starts the broker whose `server.properties` lies in `folder`.
+pub fn run(jars: &Path, folder: &Path) -> std::io::Result<Child> {
     let log = File::options().create(true).append(true).open(folder.join("broker.log"))?;
     Command::new("java")
         .args(["-Xmx384m", "-Xshare:auto", "-cp"])

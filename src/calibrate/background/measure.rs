@@ -1,4 +1,5 @@
 //! Level and noise of the boxes of the mesh.
+#![allow(clippy::needless_range_loop, reason = "the compiler makes vector instructions of loops over lanes")]
 
 use multiversion::multiversion;
 use ndarray::{Array2, ArrayView2};
@@ -84,7 +85,7 @@ fn gather(pixels: &ArrayView2<'_, f32>, mask: &Mask, y: usize, columns: std::ops
 /// Part of a row of an image whose rows are contiguous.
 #[inline(always)]
 fn row<'a, T>(image: &ArrayView2<'a, T>, y: usize, columns: &std::ops::Range<usize>) -> &'a [T] {
-    let row = image.clone().index_axis_move(ndarray::Axis(0), y).to_slice();
+    let row = image.index_axis_move(ndarray::Axis(0), y).to_slice();
     row.and_then(|row| row.get(columns.clone())).unwrap_or_default()
 }
 

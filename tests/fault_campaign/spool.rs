@@ -1,21 +1,7 @@
-//! The fault campaign: faults by the thousand, and an oracle that knows what it is owed.
-//!
-//! A writer process fills a spool and says on a pipe what was acknowledged and what was settled;
-//! whatever kills it, the oracle then opens the spool and compares every byte: acknowledged and not
-//! settled must be there, whole; settled must not come again. Alerts are functions of their names,
-//! so that the oracle needs nothing from the writer but the names.
-//!
-//! Here each row runs for seconds. `make campaign` runs `campaign` with `NIGHTJAR_CAMPAIGN=1`,
-//! which makes the rows long, and prints the table. The controls break the protocol on purpose
-//! and must be found out, else a row proves nothing.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
-
-#[path = "support/alerts.rs"]
-mod alerts;
-#[path = "support/careless_disk.rs"]
-mod careless_disk;
-#[path = "support/loop_disk.rs"]
-mod loop_disk;
+//! The spool alone: processes killed, power cut, disks filled. A writer process fills a spool and
+//! says on a pipe what was acknowledged and what was settled; whatever kills it, the spool is then
+//! opened and every byte compared: acknowledged and not settled must be there, whole; settled must
+//! not come again. Alerts are functions of their names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
@@ -24,56 +10,22 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use careless_disk::{Care, CarelessDisk};
-use loop_disk::LoopDisk;
 use nightjar::exposure::ExposureId;
 use nightjar::spool::{Finding, Order, Spool, SpoolError, SpoolParameters};
 
+use crate::alerts;
+use crate::careless_disk::{Care, CarelessDisk};
+use crate::loop_disk::LoopDisk;
+use crate::row::{Chance, Row, not_run, runs};
+
 const COUNT: u32 = 12;
 const BYTES: usize = 3000;
-
-/// Whether this is the long run.
-fn long() -> bool {
-    std::env::var_os("NIGHTJAR_CAMPAIGN").is_some()
-}
-
-/// A row of the table.
-#[derive(Debug, Default)]
-struct Row {
-    runs: u32,
-    alerts: u64,
-    lost: u64,
-    doubled: u64,
-    corrupt: u64,
-    first: Option<String>,
-}
-
-impl Row {
-    fn clean(&self) -> bool {
-        self.lost + self.doubled + self.corrupt == 0
-    }
-
-    fn print(&self, fault: &str) {
-        let Self { runs, alerts, lost, doubled, corrupt, .. } = self;
-        println!("| {fault} | {runs} | {alerts} | {lost} | {doubled} | {corrupt} |");
-    }
-}
-
-/// The same "chance" in every run.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-}
+/// Exposures of a writer that is not killed.
+const EXPOSURES: u32 = 7;
 
 /// What the writer said.
 #[derive(Debug, Default, Clone)]
-struct Said {
+pub struct Said {
     acknowledged: BTreeSet<String>,
     settling: BTreeSet<String>,
     settled: BTreeSet<String>,
@@ -104,6 +56,7 @@ fn parameters() -> SpoolParameters {
 fn writer() {
     let Ok(job) = std::env::var("NIGHTJAR_TEST_WRITER") else { return };
     let (folder, care) = job.rsplit_once(' ').unwrap();
+    let (care, limited) = care.strip_suffix("-limited").map_or((care, false), |care| (care, true));
     let care: Care = care.parse().unwrap();
     let mut out = std::io::stdout();
     let mut say = |what: &str, name: &str| {
@@ -111,19 +64,26 @@ fn writer() {
         out.flush().unwrap();
     };
     let Ok(spool) = Spool::open_on(Arc::new(CarelessDisk::at(Path::new(folder), care)), parameters()) else { return };
-    for n in 0.. {
+    for n in 0..if limited { EXPOSURES } else { u32::MAX } {
         let name = format!("{}-{n}", spool.epoch());
         if care == Care::AcknowledgeEarly {
             say("acknowledged", &name);
         }
-        match spool.append(&ExposureId::from_stored(name.as_str()), &alerts::exposure(&name, COUNT, BYTES)) {
+        // What fails is tried once more, as a frame that waits is.
+        let messages = alerts::exposure(&name, COUNT, BYTES);
+        let append = || spool.append(&ExposureId::from_stored(name.as_str()), &messages);
+        match append().or_else(|_| append()) {
             Ok(_) => say("acknowledged", &name),
+            Err(_) if limited => continue,
             Err(_) => return,
         }
         if n % 3 == 2 {
-            let newest = spool.next_waiting(Order::NewestFirst, &|_| false).unwrap();
+            let Some(newest) = spool.next_waiting(Order::NewestFirst, &|_| false) else { continue };
             say("settling", &newest.exposure);
             if spool.settle(&[(newest.sequence, newest.count)], 0).is_err() {
+                if limited {
+                    continue;
+                }
                 return;
             }
             say("settled", &newest.exposure);
@@ -135,7 +95,7 @@ fn writer() {
 /// Runs the writer for a moment, lets `fault` strike, and hears what was said before.
 fn write_until(folder: &Path, care: Care, after: Duration, fault: impl FnOnce(), said: &mut Said) {
     let mut writer = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "writer", "--nocapture", "--test-threads", "1"])
+        .args(["--exact", "spool::writer", "--nocapture", "--test-threads", "1"])
         .env("NIGHTJAR_TEST_WRITER", format!("{} {care:?}", folder.display()))
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -157,8 +117,22 @@ fn write_until(folder: &Path, care: Care, after: Duration, fault: impl FnOnce(),
     said.settled.extend(heard.settled);
 }
 
+/// Lets a writer of a few exposures come to its end, with these further variables.
+pub fn write_to_the_end(folder: &Path, variables: &[(&str, String)]) -> Said {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "spool::writer", "--nocapture", "--test-threads", "1"])
+        .env("NIGHTJAR_TEST_WRITER", format!("{} Careful-limited", folder.display()))
+        .envs(variables.iter().map(|(name, value)| (*name, value.as_str())))
+        .stderr(Stdio::null())
+        .output()
+        .unwrap();
+    let mut said = Said::default();
+    String::from_utf8_lossy(&output.stdout).lines().for_each(|line| said.hear(line));
+    said
+}
+
 /// Compares the spool with what is owed.
-fn judge(folder: &Path, said: &Said, row: &mut Row) {
+pub fn judge(folder: &Path, said: &Said, row: &mut Row) {
     row.runs += 1;
     let mut fault = |count: &mut u64, by: u64, what: String| {
         *count += by;
@@ -205,12 +179,12 @@ fn judge(folder: &Path, said: &Said, row: &mut Row) {
     }
 }
 
-fn sigkill(runs: u32, care: Care) -> Row {
+fn sigkill(runs: impl Iterator<Item = u32>, care: Care) -> Row {
     let mut row = Row::default();
     let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
     let mut folder = tempfile::tempdir().unwrap();
     let mut said = Said::default();
-    for run in 0..runs {
+    for run in runs {
         if run % 40 == 0 {
             (folder, said) = (tempfile::tempdir().unwrap(), Said::default());
         }
@@ -223,12 +197,12 @@ fn sigkill(runs: u32, care: Care) -> Row {
 
 /// Power cuts of a real ext4: the file system is shut down without writing its journal, and
 /// mounted again. `None` where this machine has no loop devices for us.
-fn power_cut(runs: u32, care: Care) -> Option<Row> {
+fn power_cut(runs: impl Iterator<Item = u32>, care: Care) -> Option<Row> {
     let mut row = Row::default();
     let mut chance = Chance(0x2545_f491_4f6c_dd1d);
     let mut disk = LoopDisk::new(192)?;
     let mut said = Said::default();
-    for run in 0..runs {
+    for run in runs {
         if run % 20 == 0 {
             disk.format();
             said = Said::default();
@@ -243,11 +217,11 @@ fn power_cut(runs: u32, care: Care) -> Option<Row> {
 }
 
 /// Fills a small ext4 to the brim, with exposures and with other people's files, bytes or inodes.
-fn full_disk(runs: u32) -> Option<Row> {
+fn full_disk(runs: impl Iterator<Item = u32>) -> Option<Row> {
     let mut row = Row::default();
     let mut chance = Chance(0x1234_5678_9abc_def1);
     let mut disk = LoopDisk::new(64)?;
-    for run in 0..runs {
+    for run in runs {
         disk.format();
         let folder = disk.folder().join("spool");
         let spool = Spool::open(&folder, parameters()).unwrap();
@@ -288,52 +262,50 @@ fn full_disk(runs: u32) -> Option<Row> {
     Some(row)
 }
 
-fn assert_clean(row: &Row, fault: &str) {
-    row.print(fault);
-    assert!(row.clean(), "{fault}: {row:?}");
-}
-
 #[test]
 fn sigkill_at_any_microsecond() {
-    assert_clean(&sigkill(if long() { 5000 } else { 40 }, Care::Careful), "SIGKILL of the writer at a random µs");
+    sigkill(runs(40, 5000), Care::Careful).assert_clean("SIGKILL of the writer at a random µs");
 }
 
 #[test]
 fn power_cuts_of_ext4() {
-    match power_cut(if long() { 1000 } else { 10 }, Care::Careful) {
-        Some(row) => assert_clean(&row, "power cut: ext4 shut down without its journal"),
-        None => println!("not run: power cuts of ext4 need root and loop devices"),
+    let title = "power cut: ext4 shut down without its journal";
+    match power_cut(runs(10, 1000), Care::Careful) {
+        Some(row) => row.assert_clean(title),
+        None => not_run(title, "needs root and loop devices"),
     }
 }
 
 #[test]
 fn a_disk_that_is_full() {
-    match full_disk(if long() { 200 } else { 4 }) {
-        Some(row) => assert_clean(&row, "full disk: bytes, inodes, in mid-commit"),
-        None => println!("not run: full disks need root and loop devices"),
+    let title = "full disk: bytes, inodes, in mid-commit";
+    match full_disk(runs(4, 200)) {
+        Some(row) => row.assert_clean(title),
+        None => not_run(title, "needs root and loop devices"),
     }
 }
 
 #[test]
 fn control_acknowledging_early_is_found_out() {
-    let row = sigkill(if long() { 500 } else { 40 }, Care::AcknowledgeEarly);
-    row.print("control: acknowledged before it was written");
+    let row = sigkill(runs(40, 500), Care::AcknowledgeEarly);
+    row.print("control: acknowledged before it is written");
     assert!(row.lost > 0, "{row:?}");
 }
 
 #[test]
 fn control_without_fsync_is_found_out() {
-    let Some(row) = power_cut(if long() { 40 } else { 10 }, Care::NoSync) else { return };
-    row.print("control: no fsync");
+    let Some(row) = power_cut(runs(10, 40), Care::NoSync) else { return };
+    row.print("control: files and folders not synchronised");
     assert!(row.lost + row.corrupt > 0, "{row:?}");
 }
 
 #[test]
 fn control_without_fsync_of_the_folder_is_found_out() {
-    if !long() {
+    // Rare enough to need many cuts: short runs cannot promise to see it.
+    if !crate::row::long() {
         return;
     }
-    let Some(row) = power_cut(200, Care::NoFolderSync) else { return };
-    row.print("control: no fsync of the folder");
+    let Some(row) = power_cut(runs(0, 200), Care::NoFolderSync) else { return };
+    row.print("control: folders not synchronised");
     assert!(row.lost + row.corrupt > 0, "{row:?}");
 }
