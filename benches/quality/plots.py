@@ -74,5 +74,5 @@ def roc(curves, path):
     axis.set(xscale="log", xlabel="false alerts an image, off defects (0.3: none)", ylabel="completeness at true S/N 5 to 10",
              ylim=(0, 1.03))
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8, loc="lower right", title="numbers: threshold in sigma", title_fontsize=7)
+    axis.legend(fontsize=8, loc="lower center", title="numbers: threshold in sigma", title_fontsize=7)
     _finish(figure, path)
