@@ -22,8 +22,9 @@ fn pair(folder: &Path, name: &str, more: &[&str]) -> (PathBuf, PathBuf) {
     let side = SIDE.to_string();
     succeed(
         nightjar()
-            .args(["sky", "--pair", "--seed", "31", "--width", &side, "--height", &side, "--out"])
+            .args(["sky", "--pair", "--width", &side, "--height", &side, "--out"])
             .arg(&out)
+            .args(if more.contains(&"--seed") { &[][..] } else { &["--seed", "31"] })
             .args(more),
     );
     (out.join("science.fits"), out.join("reference.fits"))

@@ -123,7 +123,9 @@ fn each_missing_permission_is_named_with_the_command_that_gives_it() {
         kafka.tool(CONFIGS, &["--alter", "--entity-type", "users", "--entity-name", user, "--add-config", &config]);
     }
     kafka.allow_user("mirror", &words("--operation Read --topic nightjar_ --resource-pattern-type prefixed"));
+    // Both may have a group of readers: the topic decides.
     kafka.allow_user("mirror", &words("--operation Read --group mirror"));
+    kafka.allow_user("stranger", &words("--operation Read --group stranger"));
     assert!(reads(&kafka, "mirror").is_ok());
     assert_eq!(reads(&kafka, "stranger"), Err(RDKafkaErrorCode::TopicAuthorizationFailed));
 }

@@ -57,7 +57,8 @@ def difference(nightjar, scene, out, threshold=None, swapped=False):
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     if done.returncode:
-        return {"refused": done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"}
+        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return {"refused": "refused: " + said.split("was not subtracted: ")[-1]}
     (out / "difference.fits").unlink(missing_ok=True)
     found = re.search(r"register ([\d.]+) s, subtract ([\d.]+) s, detect ([\d.]+) s", done.stderr)
     return {"cpu": cpu, "seconds": [float(v) for v in found.groups()] if found else []}

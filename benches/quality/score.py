@@ -17,6 +17,7 @@ and standard deviation. Pulls are (found - true) / stated error, 1.4826 MAD and 
 import argparse
 import csv
 import json
+import math
 import pathlib
 import sys
 
@@ -280,6 +281,15 @@ def list_all(pairs, stream=sys.stdout):
                   f" chi {c.get('chi', '')}; nearest star {d:.1f} px mag {mag:.1f}; of mag < 18 {d18:.1f} px mag {mag18:.1f}; edge {edge:.0f} px", file=stream)
 
 
+def without_nan(value):
+    """What JSON has no number for becomes null."""
+    if isinstance(value, dict):
+        return {key: without_nan(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def main():
     """Scores runs."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -297,7 +307,7 @@ def main():
     if o.list:
         list_all(pairs)
     if o.json:
-        o.json.write_text(json.dumps(out, indent=1) + "\n")
+        o.json.write_text(json.dumps(without_nan(out), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ use nalgebra::{Matrix3, Vector3};
 
 use super::place::Place;
 use crate::subtract::Difference;
+use crate::subtract::method::Chosen;
 const STEPS: usize = 4;
 /// The science image alone tells a cosmic ray where the reference holds less than this, in units of the flux's error.
 const EMPTY: f64 = 5.0;
@@ -16,6 +17,8 @@ const EMPTY: f64 = 5.0;
 /// of the star's own pixels (1 to 4 % of the peak at a FWHM of 2.1 px). It does not reach S, which has no such
 /// frequencies, but would make every variable star look like a cosmic ray.
 const RIPPLE: f64 = 0.03;
+/// The same where a fitted kernel made D: it follows the stars it was fitted to, not each one's place among the pixels.
+const RIPPLE_OF_FIT: f64 = 0.08;
 
 /// A fitted source.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -167,6 +170,8 @@ pub(super) struct Pixels {
     pub(super) weights: Vec<f64>,
     /// The reference, electrons of the science image.
     pub(super) template: Vec<f64>,
+    /// What of it may be left near the Nyquist frequency.
+    ripple: f64,
     masked: Vec<bool>,
 }
 
@@ -196,13 +201,17 @@ impl Pixels {
                 if used { 1.0 / (sky * (sums[i] / place.sky_variance).max(1.0)) } else { 0.0 }
             })
             .collect();
-        Self { column, row, values, weights, template: reference, masked }
+        let ripple = match difference.method {
+            Chosen::Zogy => RIPPLE,
+            Chosen::KernelFit => RIPPLE_OF_FIT,
+        };
+        Self { column, row, values, weights, template: reference, ripple, masked }
     }
 
     /// Value and weight of a pixel for the judgement of shapes.
     fn judged(&self, i: usize) -> Option<(f64, f64)> {
         let weight = self.weights[i];
-        (weight > 0.0).then(|| (self.values[i], 1.0 / (1.0 / weight + (RIPPLE * self.template[i]).powi(2))))
+        (weight > 0.0).then(|| (self.values[i], 1.0 / (1.0 / weight + (self.ripple * self.template[i]).powi(2))))
     }
 
     fn for_each(&self, mut visit: impl FnMut(usize, f64, f64)) {

@@ -2,7 +2,7 @@
 //!
 //! A [`PsfModel`] is an elliptical [Moffat profile](moffat::Moffat) whose width and ellipticity
 //! (ln α, e1, e2) are polynomials of the field position with one free β, plus a pixel residual that is
-//! a polynomial of the field position too, plus the [wings](wings) that bright stars have beyond it. The Moffat part
+//! a polynomial of the field position too, plus the [wings] that bright stars have beyond it. The Moffat part
 //! carries the shape with few parameters, the residual what no Moffat has. Either part alone is worse: on synthetic
 //! 3072×3080 scenes the flux scatter of bright sources was 1.95 % with a constant PSF or pixels alone, 0.67 % with
 //! degree 1 and 0.55 % with degree 2 and the residual.
@@ -13,7 +13,7 @@
 //!
 //! | choice | lost to it | figure |
 //! | --- | --- | --- |
-//! | [degree](degree) by cross-validation, up to 4 | degree 2 | bright constant stars matched to 0.11, 0.13, 0.18 % instead of 0.26, 0.51, 0.32 % |
+//! | [degree] by cross-validation, up to 4 | degree 2 | bright constant stars matched to 0.11, 0.13, 0.18 % instead of 0.26, 0.51, 0.32 % |
 //! | background of a star held near the sky, wings measured in rings | background free, wings as the core foretells | flux bias with a fifth of the light in a halo −0.4 % instead of −1.9 % |
 //! | stars are where the widths are densest | within 4 robust sigmas of the median width | with 60 stars and 800 galaxies: flux bias 0.2 % instead of 0.7 %, S/N 20 and more complete instead of 0.979 |
 

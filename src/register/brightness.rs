@@ -12,6 +12,8 @@ const EXPECTED_SNR: f64 = 40.0;
 /// A star is the same within this distance, pixels of the reference, and this part of its flux.
 const SAME_PLACE: f64 = 2.0;
 const SAME_FLUX: f64 = 0.5;
+/// Sizes of stars, in units of the median of those in common.
+const SIZES: (f64, f64) = (0.88, 1.15);
 /// No star is looked for nearer to the edge of the science image, pixels.
 const EDGE: f64 = 30.0;
 
@@ -40,6 +42,10 @@ pub(super) fn kept(
         let [x, y] = map.value(star.x, star.y);
         places.entry(cell(x, y)).or_default().push((x, y, star));
     }
+    let mut sizes: Vec<f64> = pairs.iter().map(|&(_, r)| reference.stars[r].size).collect();
+    let size = median(&mut sizes).unwrap_or(1.0);
+    // A reference of one exposure has cosmic rays, of all sizes but a star's.
+    let is_star = |s: &Star| (SIZES.0 * size..SIZES.1 * size).contains(&s.size);
     let inside = |star: &Star| {
         map.inverse([star.x, star.y], [star.x, star.y]).is_some_and(|[x, y]| {
             (EDGE..width as f64 - EDGE).contains(&x)
@@ -47,10 +53,9 @@ pub(super) fn kept(
                 && bits[[y as usize, x as usize]] & mask::UNUSABLE == 0
         })
     };
-    let looked_for = reference
-        .stars
-        .iter()
-        .filter(|r| usable(r) && r.snr > EXPECTED_SNR && r.flux * ratio > EXPECTED_SNR * noise && inside(r));
+    let looked_for = reference.stars.iter().filter(|r| {
+        usable(r) && is_star(r) && r.snr > EXPECTED_SNR && r.flux * ratio > EXPECTED_SNR * noise && inside(r)
+    });
     looked_for.fold((0, 0), |(kept, of), star| {
         let (column, row) = cell(star.x, star.y);
         let near = (column - 1..=column + 1).flat_map(|c| (row - 1..=row + 1).map(move |r| (c, r)));

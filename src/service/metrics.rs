@@ -113,9 +113,8 @@ pub fn serve(address: &str, text: impl Fn() -> String + Send + 'static) -> std::
 fn answer(mut stream: TcpStream, text: &impl Fn() -> String) -> std::io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let mut request = [0; 1024];
-    let length = stream.read(&mut request)?;
-    let line = String::from_utf8_lossy(&request[..length]);
+    let request = request(&mut stream)?;
+    let line = String::from_utf8_lossy(&request);
     let path = line.split(' ').nth(1).unwrap_or("");
     let (status, body) = match (line.starts_with("GET "), path) {
         (true, "/metrics") => ("200 OK", text()),
@@ -128,6 +127,19 @@ fn answer(mut stream: TcpStream, text: &impl Fn() -> String) -> std::io::Result<
          Connection: close\r\n\r\n{body}",
         body.len()
     )
+}
+
+/// What a reader asks, to the empty line that ends it: what is left unread would reset the connection.
+fn request(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    const MOST: usize = 8192;
+    let (mut request, mut piece) = (Vec::new(), [0; 1024]);
+    while request.len() < MOST && !request.windows(4).any(|end| end == b"\r\n\r\n") {
+        match stream.read(&mut piece)? {
+            0 => break,
+            length => request.extend_from_slice(&piece[..length]),
+        }
+    }
+    Ok(request)
 }
 
 #[cfg(test)]

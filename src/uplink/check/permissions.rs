@@ -192,18 +192,21 @@ impl Trial<'_> {
             }
         };
         let there = code.is_none();
+        let mut hidden = false;
         match code {
             None | Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::LeaderNotAvailable) => {}
             Some(code) => {
+                // Kafka grants the sight of a topic with Write: who may not see it lacks that.
                 let fault = Fault { class: classify(code), text: format!("{doing}: {code}") };
-                self.fault(&on_topic("Describe", family, prefixed), &fault);
+                self.fault(&on_topic("Write", family, prefixed), &fault);
+                hidden = true;
             }
         }
         let may_make = self.may_make(topic, purpose);
         if let Err(fault) = &may_make {
             self.fault(&on_topic("Create", family, prefixed), fault);
         }
-        if there || may_make.is_err() {
+        if there || hidden || may_make.is_err() {
             return there;
         }
         let made = Topics::new(parameters)
