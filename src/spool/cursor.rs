@@ -151,7 +151,11 @@ impl Cursor {
     pub fn learn_epoch(&mut self, sequence: u64, epoch: Epoch) {
         if self.epoch_of(sequence) != Some(epoch) {
             let at = self.epochs.partition_point(|(first, _)| *first < sequence);
-            self.epochs.insert(at, (sequence, epoch));
+            match self.epochs.get_mut(at) {
+                // An opening noted that it begins here, and died before it wrote anything.
+                Some((first, noted)) if *first == sequence => *noted = epoch,
+                _ => self.epochs.insert(at, (sequence, epoch)),
+            }
         }
     }
 
@@ -268,6 +272,18 @@ mod tests {
         cursor.settle(9, 5, 5);
         assert!(cursor.covers(9, Epoch(2)));
         assert_eq!(cursor.epochs, [(1, Epoch(1)), (8, Epoch(2)), (10, Epoch(3)), (11, Epoch(4))]);
+    }
+
+    #[test]
+    fn a_number_that_a_dead_opening_announced_belongs_to_the_one_that_wrote_it() {
+        let mut cursor = Cursor::default();
+        cursor.begin_epoch(1, Epoch(1));
+        cursor.begin_epoch(6, Epoch(2));
+        cursor.learn_epoch(6, Epoch(3));
+        cursor.learn_epoch(7, Epoch(3));
+        assert_eq!(cursor.epochs, [(1, Epoch(1)), (6, Epoch(3))]);
+        cursor.settle(6, 1, 1);
+        assert!(cursor.covers(6, Epoch(3)), "it would be sent again");
     }
 
     #[test]
