@@ -11,7 +11,7 @@ use ndarray::{Array2, Zip};
 use rayon::prelude::*;
 
 use super::background::{BOX_SIZE, Background, measure};
-use super::{CalibrateError, CalibratedFrame, columns, file, saturation};
+use super::{CalibrateError, CalibratedFrame, columns, cosmic_rays, file, saturation};
 use crate::exposure::Exposure;
 use crate::fits::{FitsImage, Header};
 use crate::image::{Image, Mask, mask};
@@ -95,6 +95,9 @@ fn foreign(
     let variance = variance(&pixels, &bits, &background, (unit_gain / effective_gain) as f32);
     flag_dark(&pixels, &mut bits, &background);
     columns::flag(pixels.view(), &mut bits, background.median_noise());
+    if effective_gain < AVERAGED * unit_gain {
+        cosmic_rays::flag(pixels.view(), variance.view(), &mut bits, cosmic_rays::BROAD_FWHM);
+    }
     Ok(CalibratedFrame {
         exposure,
         header,

@@ -28,7 +28,9 @@ const MEAN_NOISE: f32 = 2.0;
 /// Rounds of looking at the neighbours of hits.
 const ROUNDS: usize = 4;
 /// Below this FWHM stars and cosmic rays cannot be told apart, pixels.
-const MIN_FWHM: f32 = 1.5;
+pub(super) const MIN_FWHM: f32 = 1.5;
+/// From this FWHM on not even a part of a track looks like a star, pixels.
+pub(super) const BROAD_FWHM: f32 = 3.2;
 /// Assumed where no star can be measured, pixels: careful.
 const UNKNOWN_FWHM: f32 = 2.0;
 /// No sharper PSF is assumed to need the full test: beyond it nothing is gained, pixels.
@@ -48,11 +50,16 @@ pub(super) struct Found {
     pub fwhm: Option<f32>,
 }
 
-/// Flags the cosmic rays of a background-subtracted image.
-pub(super) fn flag(pixels: ArrayView2<'_, f32>, variance: ArrayView2<'_, f32>, bits: &mut Mask) -> Found {
+/// Flags the cosmic rays of a background-subtracted image whose stars are at least `least_fwhm` wide, pixels.
+pub(super) fn flag(
+    pixels: ArrayView2<'_, f32>,
+    variance: ArrayView2<'_, f32>,
+    bits: &mut Mask,
+    least_fwhm: f32,
+) -> Found {
     let fwhm = star_width(pixels, variance, bits);
     let width = fwhm.unwrap_or(UNKNOWN_FWHM).min(MAX_FWHM);
-    if width < MIN_FWHM {
+    if width < least_fwhm {
         return Found { fwhm, ..Found::default() };
     }
     let before: &Mask = bits;
@@ -281,7 +288,7 @@ mod tests {
         for fwhm in [2.0, 2.6, 3.5, 5.0] {
             let (mut pixels, mut variance) = stars(fwhm);
             let mut clean = Mask::zeros((SIDE, SIDE));
-            let found = flag(pixels.view(), variance.view(), &mut clean);
+            let found = flag(pixels.view(), variance.view(), &mut clean, MIN_FWHM);
             assert!((found.fwhm.unwrap() / fwhm - 1.0).abs() < 0.15, "{:?} for {fwhm}", found.fwhm);
             assert!(found.pixels <= 3, "{} pixels of stars with FWHM {fwhm}", found.pixels);
 
@@ -302,7 +309,7 @@ mod tests {
                 variance[*at] += 400.0;
             }
             let mut bits = Mask::zeros((SIDE, SIDE));
-            flag(pixels.view(), variance.view(), &mut bits);
+            flag(pixels.view(), variance.view(), &mut bits, MIN_FWHM);
             let hit = truth.iter().filter(|at| bits[**at] & mask::COSMIC_RAY != 0).count();
             let all = bits.iter().filter(|bits| **bits != 0).count();
             let wanted = if fwhm < 2.5 { 0.6 } else { 0.9 };
@@ -325,7 +332,7 @@ mod tests {
         }
         let variance = variance + pixels.mapv(|p| p.max(0.0));
         let mut bits = Mask::zeros((SIDE, SIDE));
-        flag(pixels.view(), variance.view(), &mut bits);
+        flag(pixels.view(), variance.view(), &mut bits, MIN_FWHM);
         let part = bits.slice(ndarray::s![190..225, 190..235]);
         assert_eq!(part.iter().filter(|bits| **bits != 0).count(), 0);
     }

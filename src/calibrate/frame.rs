@@ -79,7 +79,7 @@ pub fn calibrate(
     let variance = subtract(&mut pixels, &bits, &background, &noise_model, &chosen);
     super::columns::flag(pixels.view(), &mut bits, background.median_noise());
     let cosmic_rays = if parameters.cosmic_rays {
-        cosmic_rays::flag(pixels.view(), variance.view(), &mut bits)
+        cosmic_rays::flag(pixels.view(), variance.view(), &mut bits, cosmic_rays::MIN_FWHM)
     } else {
         cosmic_rays::Found::default()
     };

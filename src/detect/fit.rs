@@ -94,7 +94,8 @@ pub fn fit(difference: &Difference, place: &Place, x: f64, y: f64, flux: f64) ->
     let reference_snr = share.abs() / photon_err.max(f64::MIN_POSITIVE);
     let sharp = place.sharp_profile(dx, dy, flux > 0.0);
     let each = (0..side * side).filter_map(|i| pixels.judged(i).map(|(v, w)| (i, v, w)));
-    let mut sharpness = sharpness_of(each.map(|(i, v, w)| (v, f64::from(profile[i]), f64::from(sharp[i]), w)));
+    let mut sharpness = sharpness_of(each.map(|(i, v, w)| (v, f64::from(profile[i]), f64::from(sharp[i]), w)))
+        / place.dispersion(flux > 0.0);
     if flux > 0.0 && reference_snr < EMPTY {
         sharpness = sharpness.max(place.sharpness_on_science(difference, &pixels, dx, dy));
     }

@@ -38,6 +38,9 @@ pub struct Place {
     reach: usize,
     /// The PSF of D, where it is broad enough to be moved by interpolation.
     smooth: Option<Array2<f32>>,
+    /// Standard deviation of the sharpness of sources that are brighter and fainter than in the reference: 1 as long as
+    /// the noise of D is white. Of a PSF that holds nothing of high frequencies D holds none either.
+    dispersion: [f64; 2],
 }
 
 impl Place {
@@ -63,11 +66,12 @@ impl Place {
             psf,
             science: cut(&difference_science),
             reference: cut(&difference_reference),
-            sky_variance: sky_variance(difference, x, y),
+            sky_variance: sky_variance(&[&difference.science.variance().pixels, &difference.template_variance.pixels], x, y),
             radius: (RADIUS * growth).round() as usize,
             core: CORE * growth,
             reach,
             smooth: None,
+            dispersion: [1.0; 2],
         };
         if fwhm > SMOOTH {
             // Two pixels more, so that it can be moved by one.
@@ -75,6 +79,7 @@ impl Place {
             place.smooth = Some(place.square(place.profile(0.0, 0.0)));
             place.radius -= 2;
         }
+        place.dispersion = [true, false].map(|positive| place.dispersion_of_sharpness(difference, positive, x, y));
         place
     }
 
@@ -85,6 +90,33 @@ impl Place {
 
     pub(super) fn side(&self) -> usize {
         2 * self.radius + 1
+    }
+
+    /// Standard deviation of [`sharpness_of`] noise alone.
+    pub(super) fn dispersion(&self, positive: bool) -> f64 {
+        self.dispersion[usize::from(!positive)]
+    }
+
+    fn dispersion_of_sharpness(&self, difference: &Difference, positive: bool, x: f64, y: f64) -> f64 {
+        let (star, particle) = (self.profile(0.0, 0.0), self.sharp_profile(0.0, 0.0, positive));
+        let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+        let (pp, ps) = (product(&star, &star) as f32, product(&star, &particle) as f32);
+        let functional: Vec<f32> = particle.iter().zip(&star).map(|(s, p)| pp * s - ps * p).collect();
+        let planes = [
+            (&self.science, sky_variance(&[&difference.science.variance().pixels], x, y)),
+            (&self.reference, sky_variance(&[&difference.template_variance.pixels], x, y)),
+        ];
+        let variance: f64 = planes
+            .iter()
+            .map(|(kernel, sky)| {
+                let weights = spread(&functional, self.side(), kernel);
+                sky * product(&weights, &weights)
+            })
+            .sum();
+        let (column, row) = (x.max(0.0) as usize, y.max(0.0) as usize);
+        let white = f64::from(difference.pixel_noise.at(column, row)).powi(2) * product(&functional, &functional);
+        let ratio = (variance / white).sqrt() * difference.scale.clamp(0.5, 2.0);
+        if ratio.is_finite() && ratio > 0.0 { ratio } else { 1.0 }
     }
 
     /// The PSF of D, of [`side`](Self::side), for a source (dx, dy) from the middle pixel.
@@ -147,19 +179,18 @@ fn through(kernel: &Array2<f32>, star: &Array2<f32>) -> Vec<f32> {
     profile
 }
 
-/// Median variance of both images about a place.
-fn sky_variance(difference: &Difference, x: f64, y: f64) -> f64 {
+/// Median of the sum of variance planes about a place.
+fn sky_variance(planes: &[&Array2<f32>], x: f64, y: f64) -> f64 {
     const REACH: usize = 96;
     const STEP: usize = 8;
-    let (science, template) = (&difference.science.variance().pixels, &difference.template_variance.pixels);
-    let (height, width) = science.dim();
+    let (height, width) = planes.first().map_or((0, 0), |plane| plane.dim());
     let around = |at: f64, length: usize| {
         let at = at.max(0.0) as usize;
         (at.saturating_sub(REACH)..(at + REACH).min(length)).step_by(STEP)
     };
     let mut values: Vec<f32> = around(y, height)
         .flat_map(|py| around(x, width).map(move |px| (py, px)))
-        .map(|place| science[place] + template[place])
+        .map(|place| planes.iter().map(|plane| plane[place]).sum())
         .collect();
     if values.is_empty() {
         return 1.0;

@@ -94,6 +94,7 @@ pub fn fit(difference: &Difference, place: &Place, column: usize, row: usize) ->
     let sharp = pixels.model(&Table::sharp(place, line.angle, positive), &line);
     let finite = flux.is_finite() && chi2.is_finite() && line.length.is_finite();
     let degrees = pixels.values.len().saturating_sub(5).max(1);
+    let each = pixels.values.iter().zip(&model).zip(&sharp).map(|((v, p), s)| (v.0, *p, *s, v.1));
     (finite && line.length <= LONGEST).then(|| Trail {
         x: line.x,
         y: line.y,
@@ -104,7 +105,7 @@ pub fn fit(difference: &Difference, place: &Place, column: usize, row: usize) ->
         angle: line.angle,
         chi: chi2 / degrees as f64,
         pixels: pixels.values.len(),
-        sharpness: sharpness_of(pixels.values.iter().zip(&model).zip(&sharp).map(|((v, p), s)| (v.0, *p, *s, v.1))),
+        sharpness: sharpness_of(each) / place.dispersion(positive),
     })
 }
 
