@@ -7,12 +7,15 @@
 
 use nalgebra::{Matrix3, Vector3};
 
+use super::particle;
 use super::place::Place;
 use crate::subtract::Difference;
 use crate::subtract::method::Chosen;
 const STEPS: usize = 4;
 /// The science image alone tells a cosmic ray where the reference holds less than this, in units of the flux's error.
 const EMPTY: f64 = 5.0;
+/// No source is sharper than this.
+const CLEARLY_SHARP: f64 = 12.0;
 /// What the resampling of an undersampled reference leaves of a bright star near the Nyquist frequency, as a part
 /// of the star's own pixels (1 to 4 % of the peak at a FWHM of 2.1 px). It does not reach S, which has no such
 /// frequencies, but would make every variable star look like a cosmic ray.
@@ -50,6 +53,9 @@ pub struct Fit {
     /// How much better a profile far narrower than the PSF takes part in it, standard deviations: about 0 for a
     /// point source, positive for cosmic rays and hot pixels.
     pub sharpness: f64,
+    /// Chi² of a point source less that of a particle's track, on the science image: positive for tracks.
+    /// Nothing where the reference is not empty, or the source far too sharp.
+    pub track: Option<f64>,
 }
 
 /// Fits a source of `flux` at about (x, y); `None` too near the edge.
@@ -99,6 +105,8 @@ pub fn fit(difference: &Difference, place: &Place, x: f64, y: f64, flux: f64) ->
     if flux > 0.0 && reference_snr < EMPTY {
         sharpness = sharpness.max(place.sharpness_on_science(difference, &pixels, dx, dy));
     }
+    let doubtful = flux > 0.0 && reference_snr < EMPTY && sharpness < CLEARLY_SHARP;
+    let track = if doubtful { particle::likeness(difference, place, &pixels, dx, dy) } else { None };
     let (mut chi2, mut core, mut count, mut core_pixels) = (0.0, 0.0, 0, 0);
     let (mut on_masked, mut all) = (0.0, 0.0);
     for (i, value) in profile.iter().enumerate() {
@@ -133,6 +141,7 @@ pub fn fit(difference: &Difference, place: &Place, x: f64, y: f64, flux: f64) ->
         core_pixels: core_pixels as usize,
         masked: on_masked / all.max(1e-30),
         sharpness,
+        track,
     })
 }
 

@@ -18,7 +18,9 @@
 
 pub mod context;
 mod cutout;
+mod echoes;
 pub mod fit;
+mod particle;
 pub mod peaks;
 mod place;
 pub mod rules;
@@ -140,6 +142,9 @@ pub struct Candidate {
     pub core_chi: f64,
     /// Significance of a profile far narrower than the PSF in it: about 0 for a point source.
     pub sharpness: f64,
+    /// Chi² of a point source less that of a particle's track, on the science image: positive for tracks.
+    /// Nothing where the reference is not empty, or the source far too sharp.
+    pub track: Option<f64>,
     /// Whether it is worth a fit as a trail.
     pub may_trail: bool,
     /// Whether it fits the PSF so well that nothing but a long track in its place speaks against it.
@@ -280,6 +285,7 @@ pub fn detect(difference: &Difference, reference: &ReferenceContext<'_>, thresho
     let mut candidates: Vec<Candidate> = peaks.par_iter().filter_map(|peak| measure.candidate(peak)).collect();
     remove_twins(&mut candidates, fwhm);
     tracks::join(&measure, &mut candidates, fwhm);
+    echoes::reject(&mut candidates, fwhm + difference.registration.psf_reference.fwhm_at(centre.0, centre.1));
     candidates.sort_by(|a, b| a.y.total_cmp(&b.y).then(a.x.total_cmp(&b.x)));
     let frame = &difference.science;
     let (science, resampled) = (fwhm, difference.registration.psf_reference.fwhm_at(centre.0, centre.1));
@@ -397,6 +403,7 @@ impl Measure<'_> {
             trail_px: 0.0,
             core_chi: fit.core_chi,
             sharpness: fit.sharpness,
+            track: fit.track,
             may_trail: rules::may_trail(rejected, &fit, peak.snr),
             regular: rules::is_regular(&fit) && fit.sharpness < 1.0,
             difference_snr: peak_over_rms(&cutouts.difference),

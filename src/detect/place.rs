@@ -66,7 +66,11 @@ impl Place {
             psf,
             science: cut(&difference_science),
             reference: cut(&difference_reference),
-            sky_variance: sky_variance(&[&difference.science.variance().pixels, &difference.template_variance.pixels], x, y),
+            sky_variance: sky_variance(
+                &[&difference.science.variance().pixels, &difference.template_variance.pixels],
+                x,
+                y,
+            ),
             radius: (RADIUS * growth).round() as usize,
             core: CORE * growth,
             reach,
@@ -139,6 +143,11 @@ impl Place {
 }
 
 impl Place {
+    /// The science PSF of a source (dx, dy) from the middle pixel.
+    pub(super) fn star(&self, dx: f64, dy: f64, half: usize) -> Array2<f32> {
+        self.psf.stamp(dx, dy, half)
+    }
+
     /// The PSF of D in the middle of a pixel.
     pub(super) fn centred(&self) -> Array2<f32> {
         self.square(self.profile(0.0, 0.0))

@@ -31,7 +31,7 @@ pub(super) fn join(measure: &Measure<'_>, candidates: &mut Vec<Candidate>, fwhm:
                     fate[i] = Some(Fate::Mover(trail));
                 } else if mover && covers(&trail, candidate, fwhm) {
                     fate[i] = Some(Fate::Part);
-                } else if track && !candidate.regular && lies_on(&trail, candidate, fwhm) {
+                } else if track && rules::may_be_of_track(candidate) && lies_on(&trail, candidate, fwhm) {
                     fate[i] = Some(Fate::Track);
                 }
             }

@@ -8,6 +8,7 @@
 use nalgebra::{Matrix5, Vector5};
 
 use super::fit::sharpness_of;
+use super::particle::likeness_of_trail;
 use super::place::Place;
 use crate::image::mask;
 use crate::psf::residual::interpolate;
@@ -53,6 +54,8 @@ pub struct Trail {
     pub pixels: usize,
     /// As of a point source.
     pub sharpness: f64,
+    /// Chi² of the trail less that of a particle's track, on the science image, for trails of light.
+    pub track: Option<f64>,
 }
 
 impl Trail {
@@ -106,6 +109,11 @@ pub fn fit(difference: &Difference, place: &Place, column: usize, row: usize) ->
         chi: chi2 / degrees as f64,
         pixels: pixels.values.len(),
         sharpness: sharpness_of(each) / place.dispersion(positive),
+        track: if positive {
+            likeness_of_trail(difference, place, (line.x, line.y), line.length, line.angle)
+        } else {
+            None
+        },
     })
 }
 

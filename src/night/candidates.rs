@@ -69,6 +69,7 @@ struct Line<'a> {
     nbad: u32,
     core_chi: f64,
     sharpness: f64,
+    track: Option<f64>,
 }
 
 impl<'a> Line<'a> {
@@ -99,12 +100,13 @@ impl<'a> Line<'a> {
             nbad: c.nbad,
             core_chi: round(c.core_chi, 3),
             sharpness: round(c.sharpness, 2),
+            track: c.track.map(|track| round(track, 1)),
         }
     }
 }
 
 /// The header of `candidates.csv`: the fields of [`Line`] in their order.
-const COLUMNS: [&str; 24] = [
+const COLUMNS: [&str; 25] = [
     "exposure",
     "x",
     "y",
@@ -129,6 +131,7 @@ const COLUMNS: [&str; 24] = [
     "nbad",
     "core_chi",
     "sharpness",
+    "track",
 ];
 
 pub(super) fn round(value: f64, decimals: i32) -> f64 {

@@ -2,7 +2,9 @@
 //!
 //! Two parts, both measured on the difference itself: at a star the PSF's error is a fraction ε of what the
 //! reference holds there, larger where the stars of the PSF leave the field's polynomials free (corners); around
-//! a star what the models miss of its wings is a fraction ε_w of all of its flux.
+//! a star what the models miss of its flanks and wings is a fraction of all of its flux, by the distance. (Where the
+//! reference is twice as broad as the science image, four lobes about each star of 13 to 14 mag were seven false alerts
+//! an image as long as the flanks had no part of their own.)
 
 use std::collections::HashMap;
 
@@ -19,14 +21,17 @@ const FEW: usize = 15;
 const FLOOR_OF_FEW: f64 = 0.01;
 /// A star is bright from this multiple of the noise of S on.
 const BRIGHT: f64 = 100.0;
-/// The rings about a star in which its wings are judged, FWHM of the broader image, and as far as they are allowed for.
+/// The rings about a star in which its flanks and its wings are judged, FWHM of the broader image, and how far the wings
+/// are allowed for.
+const FLANKS: [f64; 4] = [0.6, 0.9, 1.3, 1.7];
 const RINGS: [f64; 3] = [2.2, 2.8, 3.5];
 const WINGS_END: f64 = 4.5;
 /// Places on each ring.
 const ON_RING: usize = 8;
 /// The brightest stars, by which the wings are judged.
 const JUDGES: usize = 40;
-/// More than this is no error of wings.
+/// More than this is no error of flanks, and of wings.
+const MOST_FLANKS: f64 = 1e-2;
 const MOST_WINGS: f64 = 2e-3;
 
 /// A star on the science image.
@@ -47,6 +52,10 @@ pub struct BrightStarFloor {
     pub epsilon: f64,
     /// Fraction of a star's flux, around it.
     pub wings: f64,
+    /// The same in each of its [`FLANKS`].
+    flanks: [f64; FLANKS.len()],
+    /// FWHM of the broader image, pixels.
+    fwhm: f64,
     reach: f64,
     models: [PsfModel; 2],
     stars: HashMap<(i64, i64), Vec<BrightStar>>,
@@ -65,7 +74,8 @@ impl BrightStarFloor {
         let (height, width) = flux.dim();
         let fwhm = models.iter().map(|m| m.fwhm_at(width as f64 / 2.0, height as f64 / 2.0)).fold(2.0, f64::max);
         let reach = WINGS_END * fwhm;
-        let mut floor = Self { epsilon: 0.0, wings: 0.0, reach, models, stars: HashMap::new() };
+        let flanks = [0.0; FLANKS.len()];
+        let mut floor = Self { epsilon: 0.0, wings: 0.0, flanks, fwhm, reach, models, stars: HashMap::new() };
         let known: Vec<(f64, Terms)> = places
             .par_iter()
             .map(|&(x, y)| {
@@ -75,8 +85,14 @@ impl BrightStarFloor {
             })
             .collect();
         floor.epsilon = epsilon(&known);
-        floor.wings = wings(appraiser, flux, stars, fwhm);
-        for star in stars.iter().filter(|_| floor.wings > 0.0) {
+        let mut judges: Vec<BrightStar> = stars.to_vec();
+        judges.sort_by(|a, b| b.flux.total_cmp(&a.flux));
+        judges.truncate(JUDGES);
+        let around = |radii: &[f64], axisymmetric| around(appraiser, flux, &judges, fwhm, radii, axisymmetric);
+        floor.wings = around(&RINGS, true).min(MOST_WINGS);
+        floor.flanks = FLANKS.map(|radius| around(&[radius], false).clamp(floor.wings, MOST_FLANKS));
+        let anything = floor.wings > 0.0 || floor.flanks.iter().any(|part| *part > 0.0);
+        for star in stars.iter().filter(|_| anything) {
             floor.stars.entry(floor.cell(star.x, star.y)).or_default().push(*star);
         }
         floor
@@ -91,11 +107,24 @@ impl BrightStarFloor {
         let (column, row) = self.cell(x, y);
         let cells = (column - 1..=column + 1).flat_map(|c| (row - 1..=row + 1).map(move |r| (c, r)));
         let near = cells.filter_map(|cell| self.stars.get(&cell)).flatten();
-        let around: f64 = near
-            .filter(|star| (star.x - x).hypot(star.y - y) < self.reach)
-            .map(|star| (self.wings * star.flux).powi(2))
-            .sum();
+        let around: f64 = near.map(|star| (self.part((star.x - x).hypot(star.y - y)) * star.flux).powi(2)).sum();
         around.sqrt().hypot(at)
+    }
+
+    /// The fraction of a star's flux that may be wrong at this distance from it, pixels.
+    fn part(&self, distance: f64) -> f64 {
+        if distance >= self.reach {
+            return 0.0;
+        }
+        let (radius, mut before) = (distance / self.fwhm, (0.0, 0.0));
+        for (ring, part) in FLANKS.into_iter().zip(self.flanks) {
+            if radius < ring {
+                return before.1 + (part - before.1) * (radius - before.0) / (ring - before.0);
+            }
+            before = (ring, part);
+        }
+        let t = ((radius - before.0) / (RINGS[0] - before.0)).min(1.0);
+        before.1 + (self.wings - before.1) * t
     }
 
     /// How much more the PSFs may be wrong at a place than at a typical star.
@@ -140,37 +169,42 @@ fn epsilon(stars: &[(f64, Terms)]) -> f64 {
     best.map_or(FLOOR_OF_FEW, |(_, epsilon)| epsilon)
 }
 
-/// The fraction of the brightest stars' flux that explains the scatter of S about them: the median over the stars,
-/// since where a star varies more than its wings is left.
-fn wings(appraiser: &Appraiser<'_>, flux: &Array2<f32>, stars: &[BrightStar], fwhm: f64) -> f64 {
-    let mut brightest: Vec<&BrightStar> = stars.iter().collect();
-    brightest.sort_by(|a, b| b.flux.total_cmp(&a.flux));
+/// The fraction of the brightest stars' flux that explains the scatter of S in rings about them: the median over the
+/// stars, since where a star varies more than its wings is left. Where `axisymmetric` is false what all places of a ring
+/// share is left out: near a star it is the star's own variation.
+fn around(
+    appraiser: &Appraiser<'_>,
+    flux: &Array2<f32>,
+    judges: &[BrightStar],
+    fwhm: f64,
+    radii: &[f64],
+    axisymmetric: bool,
+) -> f64 {
     let (height, width) = flux.dim();
-    let mut excess: Vec<f64> = brightest
-        .into_par_iter()
-        .take(JUDGES)
+    let mut excess: Vec<f64> = judges
+        .par_iter()
         .filter_map(|star| {
-            let (mut sum, mut count) = (0.0, 0usize);
-            for i in 0..RINGS.len() * ON_RING {
+            let places = (0..radii.len() * ON_RING).filter_map(|i| {
                 let angle = std::f64::consts::TAU * (i % ON_RING) as f64 / ON_RING as f64;
-                let radius = RINGS[i / ON_RING] * fwhm;
+                let radius = radii[i / ON_RING] * fwhm;
                 let (x, y) = (star.x + radius * angle.cos(), star.y + radius * angle.sin());
-                if x < 0.0 || y < 0.0 || x >= (width - 1) as f64 || y >= (height - 1) as f64 {
-                    continue;
-                }
-                let (x, y) = (x.round() as usize, y.round() as usize);
-                let terms = appraiser.terms(x, y);
-                sum += f64::from(flux[[y, x]]).powi(2) - terms.noise.powi(2);
-                count += 1;
-            }
-            (count >= ON_RING).then(|| sum / count as f64 / star.flux.powi(2))
+                let inside = x >= 0.0 && y >= 0.0 && x < (width - 1) as f64 && y < (height - 1) as f64;
+                inside.then(|| (x.round() as usize, y.round() as usize))
+            });
+            let each: Vec<(f64, f64)> =
+                places.map(|(x, y)| (f64::from(flux[[y, x]]), appraiser.terms(x, y).noise.powi(2))).collect();
+            let count = each.len() as f64;
+            let mean = if axisymmetric { 0.0 } else { each.iter().map(|(s, _)| s).sum::<f64>() / count };
+            let lost = if axisymmetric { 1.0 } else { count / (count - 1.0) };
+            let sum: f64 = each.iter().map(|(s, variance)| lost * (s - mean).powi(2) - variance).sum();
+            (each.len() >= ON_RING).then(|| sum / count / star.flux.powi(2))
         })
         .collect();
     if excess.len() < FEW {
         return 0.0;
     }
     excess.sort_by(f64::total_cmp);
-    excess[excess.len() / 2].max(0.0).sqrt().min(MOST_WINGS)
+    excess[excess.len() / 2].max(0.0).sqrt()
 }
 
 /// The density of a normal distribution of mean 0.
