@@ -11,7 +11,10 @@ use super::particle;
 use super::place::Place;
 use crate::subtract::Difference;
 use crate::subtract::method::Chosen;
+
 const STEPS: usize = 4;
+/// A position is settled when it moves by less, pixels.
+const SETTLED: f64 = 2e-3;
 /// The science image alone tells a cosmic ray where the reference holds less than this, in units of the flux's error.
 const EMPTY: f64 = 5.0;
 /// No source is sharper than this.
@@ -82,16 +85,16 @@ pub fn fit(difference: &Difference, place: &Place, x: f64, y: f64, flux: f64) ->
         });
         let inverse = normal.try_inverse()?;
         last = Some((profile, normal, inverse));
-        if step + 1 == STEPS {
+        let change = inverse * gradient;
+        // With the position settled the flux is linear.
+        if step + 1 == STEPS || change[1].abs().max(change[2].abs()) < SETTLED {
             break;
         }
-        let change = inverse * gradient;
         flux += change[0];
         dx = (dx + change[1].clamp(-0.5, 0.5)).clamp(start_x - 1.5, start_x + 1.5);
         dy = (dy + change[2].clamp(-0.5, 0.5)).clamp(start_y - 1.5, start_y + 1.5);
     }
     let (profile, normal, inverse) = last?;
-    // With the position settled the flux is linear.
     let mut numerator = 0.0;
     pixels.for_each(|i, value, weight| numerator += weight * f64::from(profile[i]) * value);
     flux = numerator / normal[(0, 0)];

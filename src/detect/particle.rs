@@ -14,22 +14,23 @@ use crate::image::mask;
 use crate::subtract::Difference;
 
 /// Pixels of the comparison are within this distance of the source along each axis.
-const HALF: usize = 5;
+const HALF: usize = 4;
 const SIDE: usize = 2 * HALF + 1;
 /// And within this distance of it, pixels: what is farther off is not about this source.
 const RADIUS: f64 = 4.5;
 /// A source beside a track explains this part of what it explains alone.
 const BESIDE: f64 = 0.4;
 /// Pixels of a row in memory; those beyond [`SIDE`] have no weight.
-const ROW: usize = 16;
+const ROW: usize = 12;
 /// Pixels that a template has beyond the comparison, for middles beside the source.
 const MARGIN: usize = 4;
 const ROWS: usize = SIDE + 2 * MARGIN;
 const COLUMNS: usize = ROW + 2 * MARGIN;
 /// How far from the source a track's middle may lie, pixels.
 const FARTHEST: f64 = 3.0;
-/// Lengths of tracks, pixels, and angles of each.
+/// Lengths of tracks, pixels, and angles of each; the first look takes every second angle of the longer ones.
 const LENGTHS: [(f64, usize); 6] = [(0.0, 1), (1.5, 8), (3.0, 16), (5.0, 16), (8.0, 16), (14.0, 16)];
+const MANY_ANGLES: usize = 16;
 /// A track is sampled this often, pixels.
 const SAMPLING: f64 = 0.25;
 /// Widths, Gaussian sigma, pixels: a pixel's own and that of the charge that spreads. The middle one is tried first.
@@ -42,7 +43,7 @@ const PHASES: usize = 4;
 const FIRST_STEPS: (f64, f64) = (1.0, 0.5);
 const STEP: f64 = 0.25;
 /// Lines of the first look that get a second.
-const SECOND_LOOKS: usize = 3;
+const SECOND_LOOKS: usize = 2;
 /// What may be wrong with the PSF, as a part of a pixel's own light, and of what the reference holds there.
 const MODEL_ERROR: f64 = 0.02;
 const REFERENCE_ERROR: f64 = 0.3;
@@ -60,23 +61,26 @@ struct Line {
 
 struct Tracks {
     first: Vec<Line>,
-    /// For each of the first the same with each width.
-    second: Vec<[Line; WIDTHS.len()]>,
+    /// For each of the first those of this direction and of the ones beside it, with each width.
+    second: Vec<Vec<Line>>,
 }
 
 static TRACKS: LazyLock<Tracks> = LazyLock::new(|| {
-    let directions = LENGTHS.iter().flat_map(|&(length, angles)| {
-        (0..angles).map(move |k| {
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for (length, angles) in LENGTHS {
+        let step = if angles < MANY_ANGLES { 1 } else { 2 };
+        let direction = |k: isize| {
             let (sin, cos) = (k as f64 * PI / angles as f64).sin_cos();
-            (length, (cos, sin))
-        })
-    });
-    let directions: Vec<_> = directions.collect();
-    let line = |&(length, direction): &(f64, (f64, f64)), width, phases| Line::new(length, direction, width, phases);
-    Tracks {
-        first: directions.iter().map(|d| line(d, FIRST_WIDTH, FIRST_PHASES)).collect(),
-        second: directions.iter().map(|d| WIDTHS.map(|width| line(d, width, PHASES))).collect(),
+            (cos, sin)
+        };
+        let beside: &[isize] = if step == 1 { &[0] } else { &[-1, 0, 1] };
+        for k in (0..angles as isize).step_by(step) {
+            first.push(Line::new(length, direction(k), FIRST_WIDTH, FIRST_PHASES));
+            let near = beside.iter().flat_map(|d| WIDTHS.map(|w| Line::new(length, direction(k + d), w, PHASES)));
+            second.push(near.collect());
+        }
     }
+    Tracks { first, second }
 });
 
 impl Line {
