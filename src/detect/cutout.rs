@@ -56,7 +56,8 @@ pub(super) fn peak_over_rms(cutout: &Array2<f32>) -> f64 {
 /// Median of a cut-out in the annulus from 10 to 20 pixels about its centre, beyond any aperture.
 pub(super) fn level_around(cutout: &Array2<f32>) -> f64 {
     let centre = (CUTOUT_SIDE / 2) as f64;
-    let around = |(y, x): (usize, usize)| (10.0..20.0).contains(&(x as f64 - centre).hypot(y as f64 - centre));
+    let around =
+        |(y, x): (usize, usize)| (100.0..400.0).contains(&((x as f64 - centre).powi(2) + (y as f64 - centre).powi(2)));
     let mut values: Vec<f32> =
         cutout.indexed_iter().filter(|(at, v)| v.is_finite() && around(*at)).map(|(_, v)| *v).collect();
     if values.is_empty() {

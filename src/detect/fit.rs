@@ -124,7 +124,7 @@ pub fn fit(difference: &Difference, place: &Place, x: f64, y: f64, flux: f64) ->
             let square = weight * (value - expected).powi(2);
             chi2 += square;
             count += 1;
-            if ux.hypot(uy) <= place.core {
+            if ux * ux + uy * uy <= place.core * place.core {
                 core += square;
                 core_pixels += 1;
             }

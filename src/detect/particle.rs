@@ -44,6 +44,9 @@ const FIRST_STEPS: (f64, f64) = (1.0, 0.5);
 const STEP: f64 = 0.25;
 /// Lines of the first look that get a second.
 const SECOND_LOOKS: usize = 2;
+/// The second look gains this part of what the first explains at most; and how far below light a track is out of the question.
+const MOST_GAINED: f64 = 0.2;
+const CERTAIN: f64 = 20.0;
 /// What may be wrong with the PSF, as a part of a pixel's own light, and of what the reference holds there.
 const MODEL_ERROR: f64 = 0.02;
 const REFERENCE_ERROR: f64 = 0.3;
@@ -232,7 +235,7 @@ pub(super) fn likeness(difference: &Difference, place: &Place, pixels: &Pixels, 
     let points = near.iter().flat_map(|v| near.iter().map(move |u| (dx + u, dy + v)));
     let stars = points.map(|(x, y)| stamp.light(place, [(x, y)].into_iter()));
     let (point, star) = stars.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    let (track, images) = best_track(&stamp, (dx, dy))?;
+    let (track, images) = best_track(&stamp, (dx, dy), point)?;
     let beside = stamp.together(&star, images) - track;
     Some(if beside > BESIDE * point { -beside } else { track - point })
 }
@@ -257,11 +260,11 @@ pub(super) fn likeness_of_trail(
         (dx + along * cos, dy + along * sin)
     });
     let (trail, _) = stamp.light(place, points);
-    Some(best_track(&stamp, (dx, dy))?.0 - trail)
+    Some(best_track(&stamp, (dx, dy), trail)?.0 - trail)
 }
 
-/// What the best track explains, and its image.
-fn best_track(stamp: &Stamp, source: (f64, f64)) -> Option<(f64, (&'static Image, usize, usize))> {
+/// What the best track explains, and its image; after the first look where it cannot come near to what light explains.
+fn best_track(stamp: &Stamp, source: (f64, f64), light: f64) -> Option<(f64, (&'static Image, usize, usize))> {
     let mut looks: Vec<(f64, usize, f64, f64)> = TRACKS
         .first
         .iter()
@@ -278,6 +281,11 @@ fn best_track(stamp: &Stamp, source: (f64, f64)) -> Option<(f64, (&'static Image
         })
         .collect();
     looks.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let &(first, i, along, across) = looks.first()?;
+    if first * (1.0 + MOST_GAINED) + CERTAIN < light {
+        let (x, y) = TRACKS.first[i].middle(source, along, across);
+        return Some((first, TRACKS.first[i].shifted(x, y)));
+    }
     let second = looks.iter().take(SECOND_LOOKS).flat_map(|&(_, i, along, across)| {
         TRACKS.second[i].iter().flat_map(move |line| {
             let steps = |n: i32| (-n..=n).map(|k| f64::from(k) * STEP);

@@ -39,7 +39,8 @@ pub struct Place {
     /// The PSF of D, where it is broad enough to be moved by interpolation.
     smooth: Option<Array2<f32>>,
     /// Standard deviation of the sharpness of sources that are brighter and fainter than in the reference: 1 as long as
-    /// the noise of D is white. Of a PSF that holds nothing of high frequencies D holds none either.
+    /// the noise of D is white. Of a broad PSF, which holds nothing of high frequencies, D holds none either (at a FWHM
+    /// of 6 px the sharpness of stars scattered by 1.5 to 2.5).
     dispersion: [f64; 2],
 }
 
@@ -83,7 +84,9 @@ impl Place {
             place.smooth = Some(place.square(place.profile(0.0, 0.0)));
             place.radius -= 2;
         }
-        place.dispersion = [true, false].map(|positive| place.dispersion_of_sharpness(difference, positive, x, y));
+        if fwhm > NARROW {
+            place.dispersion = [true, false].map(|positive| place.dispersion_of_sharpness(difference, positive, x, y));
+        }
         place
     }
 

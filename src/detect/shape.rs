@@ -102,17 +102,18 @@ fn aperture(difference: &Difference, x: f64, y: f64, sign: f64, radius: f64) -> 
 
 /// The share of a pixel at (dx, dy) from an aperture's centre that lies inside it.
 fn share_inside(dx: f64, dy: f64, radius: f64) -> f64 {
-    let distance = dx.hypot(dy);
-    if distance < radius - 0.75 {
+    let distance2 = dx * dx + dy * dy;
+    if distance2 < (radius - 0.75).powi(2) {
         return 1.0;
     }
-    if distance > radius + 0.75 {
+    if distance2 > (radius + 0.75).powi(2) {
         return 0.0;
     }
     let mut inside = 0;
     for i in 0..SUBPIXELS * SUBPIXELS {
         let offset = |k: usize| (k as f64 + 0.5) / SUBPIXELS as f64 - 0.5;
-        inside += usize::from((dx + offset(i % SUBPIXELS)).hypot(dy + offset(i / SUBPIXELS)) < radius);
+        let (dx, dy) = (dx + offset(i % SUBPIXELS), dy + offset(i / SUBPIXELS));
+        inside += usize::from(dx * dx + dy * dy < radius * radius);
     }
     inside as f64 / (SUBPIXELS * SUBPIXELS) as f64
 }

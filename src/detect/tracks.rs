@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 
+use super::cutout::{cut_out, level_around, peak_over_rms};
 use super::trail::{self, Trail};
-use super::{Candidate, Measure, PLACE, Rule, cut_out, rules};
+use super::{Candidate, Measure, PLACE, Rule, rules};
 
 /// Candidates of one sign within this many FWHM of each other belong together.
 const COMPANY: f64 = 3.0;
@@ -155,6 +156,9 @@ fn make_mover(measure: &Measure<'_>, candidate: &mut Candidate, trail: &Trail) {
     (candidate.chi, candidate.sharpness) = (trail.chi, trail.sharpness);
     candidate.trail_px = trail.length;
     candidate.neighbour = measure.neighbours.of(rx, ry);
-    candidate.cutouts = Some(cut_out(measure.difference, trail.x, trail.y, trail.flux.signum()));
+    let cutouts = cut_out(measure.difference, trail.x, trail.y, trail.flux.signum());
+    candidate.sky = level_around(&cutouts.difference);
+    candidate.difference_snr = peak_over_rms(&cutouts.difference);
+    candidate.cutouts = Some(cutouts);
     candidate.rejected = None;
 }

@@ -53,14 +53,14 @@ fn fit_star(psf: &LocalPsf, stamp: &StarStamp) -> FittedStar {
             gradient += j * (weight * difference);
             chi2 += weight * difference * difference;
             count += 1;
-            if (ix as f64 - half as f64 - dx).hypot(iy as f64 - half as f64 - dy) < core {
+            let (u, v) = (ix as f64 - half as f64 - dx, iy as f64 - half as f64 - dy);
+            if u * u + v * v < core * core {
                 let photons = stamp.sky_variance + stamp.source_variance * model.max(0.0);
                 excess += difference * difference - photons;
                 noise += 2.0 * photons * photons;
                 power += model * model;
             }
             // d/dlnα of a profile that keeps its flux is −(2 + r·∇).
-            let (u, v) = (ix as f64 - half as f64 - dx, iy as f64 - half as f64 - dy);
             let by_width = flux * (-2.0 * profile + u * slopes.0 + v * slopes.1);
             width_gradient += weight * by_width * difference;
             width_curvature += weight * by_width * by_width;

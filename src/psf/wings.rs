@@ -5,6 +5,7 @@
 //! width). The mean of bright stars in rings about them gives what is missing; it becomes part of the residual.
 
 use ndarray::Array2;
+use rayon::prelude::*;
 
 use super::PsfModel;
 use super::cosine_taper;
@@ -26,16 +27,15 @@ const NOTABLE: f64 = 3e-3;
 pub fn add(model: &mut PsfModel, stamps: &[StarStamp], inner: f64) {
     let stars = refit(model, stamps, &vec![true; stamps.len()]);
     let reach = REACH.min(model.radius);
+    let each: Vec<Vec<Option<(f64, f64)>>> = stamps
+        .par_iter()
+        .zip(&stars)
+        .filter(|(_, star)| star.flux > 0.0)
+        .map(|(stamp, star)| rings_of(model, stamp, (star.x, star.y, star.flux), reach))
+        .collect();
+    let mean = |ring: usize| clipped_mean(each.iter().filter_map(|star| star[ring]).collect());
     let rings: Vec<(f64, f64)> = (0..=reach)
-        .map(|ring| {
-            if (ring as f64) < inner {
-                return (0.0, 0.0);
-            }
-            let each = stamps.iter().zip(&stars).filter_map(|(stamp, star)| {
-                (star.flux > 0.0).then(|| ring_of(model, stamp, (star.x, star.y, star.flux), ring)).flatten()
-            });
-            clipped_mean(each.collect()).unwrap_or((0.0, 0.0))
-        })
+        .map(|ring| if (ring as f64) < inner { (0.0, 0.0) } else { mean(ring).unwrap_or((0.0, 0.0)) })
         .collect();
     let pixels = |ring: usize| std::f64::consts::TAU * (ring as f64).max(0.5);
     let flux: f64 = rings.iter().enumerate().map(|(r, ring)| pixels(r) * ring.0).sum();
@@ -57,22 +57,30 @@ pub fn add(model: &mut PsfModel, stamps: &[StarStamp], inner: f64) {
     });
 }
 
-/// Mean of (pixel − model) / flux in a ring of one pixel's breadth, and its error; `None` where most of it is unusable.
-fn ring_of(model: &PsfModel, stamp: &StarStamp, (x, y, flux): (f64, f64, f64), ring: usize) -> Option<(f64, f64)> {
+/// Mean of (pixel − model) / flux in rings of one pixel's breadth, and its error; `None` where most of one is unusable.
+fn rings_of(
+    model: &PsfModel,
+    stamp: &StarStamp,
+    (x, y, flux): (f64, f64, f64),
+    reach: usize,
+) -> Vec<Option<(f64, f64)>> {
     let half = stamp.pixels.nrows() / 2;
     let (dx, dy) = (x - stamp.middle.0 as f64, y - stamp.middle.1 as f64);
-    let local = model.local(stamp.centre.0, stamp.centre.1);
-    let profile = local.stamp(dx, dy, half);
-    let (mut sum, mut count) = (0.0, 0usize);
-    for ((iy, ix), value) in stamp.pixels.indexed_iter() {
-        let r = (ix as f64 - half as f64 - dx).hypot(iy as f64 - half as f64 - dy);
-        if (r - ring as f64).abs() <= 0.5 && stamp.good[[iy, ix]] {
-            sum += f64::from(*value) / flux - f64::from(profile[[iy, ix]]);
-            count += 1;
+    let profile = model.local(stamp.centre.0, stamp.centre.1).stamp(dx, dy, half);
+    let mut sums = vec![(0.0, 0usize); reach + 1];
+    for ((iy, ix), value) in stamp.pixels.indexed_iter().filter(|(at, _)| stamp.good[*at]) {
+        let (u, v) = (ix as f64 - half as f64 - dx, iy as f64 - half as f64 - dy);
+        if let Some((sum, count)) = sums.get_mut((u * u + v * v).sqrt().round() as usize) {
+            *sum += f64::from(*value) / flux - f64::from(profile[[iy, ix]]);
+            *count += 1;
         }
     }
-    let whole = std::f64::consts::TAU * (ring as f64).max(0.5);
-    (count as f64 > 0.5 * whole).then(|| (sum / count as f64, (stamp.sky_variance / count as f64).sqrt() / flux))
+    let mean = |(ring, (sum, count)): (usize, &(f64, usize))| {
+        let whole = std::f64::consts::TAU * (ring as f64).max(0.5);
+        let count = *count as f64;
+        (count > 0.5 * whole).then(|| (sum / count, (stamp.sky_variance / count).sqrt() / flux))
+    };
+    sums.iter().enumerate().map(mean).collect()
 }
 
 /// Weighted mean of the values that lie within three robust sigmas of their median, and its error from their scatter.

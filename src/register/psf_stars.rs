@@ -164,8 +164,8 @@ fn cut_one(
             _ => {
                 let radius = if neighbour.is_clean() { 1.5 } else { 4.0 } * list.fwhm;
                 for ((y, x), good) in good.indexed_iter_mut() {
-                    let far = (x as f64 - half as f64 - dx).hypot(y as f64 - half as f64 - dy) > radius;
-                    *good &= far;
+                    let (u, v) = (x as f64 - half as f64 - dx, y as f64 - half as f64 - dy);
+                    *good &= u * u + v * v > radius * radius;
                 }
             }
         }
