@@ -299,3 +299,66 @@ fn best_track(stamp: &Stamp, source: (f64, f64), light: f64) -> Option<(f64, (&'
     });
     second.max_by(|a, b| a.0.total_cmp(&b.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stamp of this light on noise of 1.
+    fn stamp_of(image: &Image, scale: f32) -> Stamp {
+        let (mut weighted, mut weights) = ([[0.0; ROW]; SIDE], [[0.0; ROW]; SIDE]);
+        for y in 0..SIDE {
+            for x in 0..SIDE {
+                let (u, v) = (x as f64 - HALF as f64, y as f64 - HALF as f64);
+                if u.hypot(v) <= RADIUS {
+                    weights[y][x] = 1.0;
+                    weighted[y][x] = scale * image[y][x];
+                }
+            }
+        }
+        Stamp { weighted, weights }
+    }
+
+    fn star(x: f64, y: f64) -> Image {
+        let mut image = [[0.0; COLUMNS]; ROWS];
+        for (row, pixels) in image.iter_mut().enumerate() {
+            for (column, pixel) in pixels.iter_mut().enumerate() {
+                let (u, v) = (column as f64 - HALF as f64 - x, row as f64 - HALF as f64 - y);
+                *pixel = (-0.5 * (u * u + v * v) / 0.95f64.powi(2)).exp() as f32;
+            }
+        }
+        image
+    }
+
+    fn gain(stamp: &Stamp, image: &Image) -> f64 {
+        let [fit, size] = stamp.products(image, 0, 0);
+        explained(fit, size)
+    }
+
+    #[test]
+    fn a_star_is_no_track_and_a_track_no_star() {
+        let light = star(0.2, -0.3);
+        let stamp = stamp_of(&light, 20.0);
+        let (track, _) = best_track(&stamp, (0.2, -0.3), gain(&stamp, &light)).unwrap();
+        assert!(gain(&stamp, &light) > 1.1 * track, "{} {track}", gain(&stamp, &light));
+        for (length, angle) in [(0.0, 0.0), (2.2, 0.4), (4.0, 2.0), (9.0, 1.1_f64)] {
+            let (sin, cos) = angle.sin_cos();
+            let drawn = track_at(length, (cos, sin), 0.35);
+            let stamp = stamp_of(&drawn, 20.0);
+            let (track, _) = best_track(&stamp, (0.0, 0.0), 0.0).unwrap();
+            assert!(track > 1.05 * gain(&stamp, &star(0.0, 0.0)), "length {length}");
+        }
+    }
+
+    /// A track through the middle of a stamp.
+    fn track_at(length: f64, direction: (f64, f64), width: f64) -> Image {
+        let wide = super::track(length, direction, width, (0.125, -0.125));
+        let mut image = [[0.0; COLUMNS]; ROWS];
+        for y in 0..SIDE {
+            for x in 0..SIDE {
+                image[y][x] = wide[y + MARGIN][x + MARGIN];
+            }
+        }
+        image
+    }
+}
