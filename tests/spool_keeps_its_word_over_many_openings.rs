@@ -177,7 +177,7 @@ fn run(history: &[Life]) -> Result<usize, String> {
     let mut disk = SimulatedDisk::new(history.first().and_then(|life| life.cut), Lies::default());
     let mut snapshot: Option<(SimulatedDisk, BTreeMap<String, u32>)> = None;
     let last = Life {
-        acts: vec![Act::Meet, Act::Send(u32::MAX, Order::NewestFirst, Fate::Settled), Act::Meet],
+        acts: vec![Act::Meet, Act::Send(1000, Order::NewestFirst, Fate::Settled), Act::Meet],
         cut: None,
         unsynced: Unsynced::Kept,
         names: u64::MAX,
