@@ -74,8 +74,17 @@
 //!
 //! A segment is named by (uuid, epoch, sequence). Each opening of the spool begins a new [`Epoch`],
 //! partly random, so that a spool restored from a snapshot cannot give a name that its other life
-//! gave before; see [`Spool::reconcile`]. A gap in the sequence is counted and named, never
-//! skipped in silence.
+//! gave before; see [`Spool::reconcile`]. One case is not covered: after a snapshot was put back,
+//! exposures that got new numbers are not recognised in a second snapshot, taken before they got
+//! them, that is put back too: they arrive twice.
+//!
+//! No number is given twice. The next one is one more than the largest that any file, set aside or
+//! not, or the cursor knows of; the cursor is written after each exposure and counts only numbers
+//! whose exposure is durable. So the loss of any file, of the youngest too, shows as a gap in the
+//! sequence, which is counted and named, and a number that was never given does not. The cursor
+//! goes to the broker with each transaction: a disk that lost both file and cursor is told of its loss
+//! by the broker. Numbers are not leased ahead: a lease would leave holes after each kill that
+//! look like losses, and two openings differ by their epoch anyway.
 
 mod aside;
 mod buffer;

@@ -306,12 +306,13 @@ pub fn reconcile(ready: &BTreeMap<u64, Unsent>, next: u64, here: &Cursor, broker
     let gaps = known.holes_below(broker.next_free()).into_iter().filter(|(_, last)| *last >= next);
     let gaps = gaps.map(|(first, last)| (first.max(next), last)).collect();
     let next = next.max(broker.next_free());
-    cursor.epochs = here.epochs.clone();
-    if broker.last() >= here.epochs.last().map(|(first, _)| *first) {
-        cursor.epochs.retain(|(first, _)| *first > broker.last().unwrap_or(0));
-        let older = broker.epochs.iter().filter(|(first, _)| *first <= broker.last().unwrap_or(0));
-        cursor.epochs.splice(0..0, older.copied());
-    }
+    // Whose a number is that the broker has, the broker knows; beyond, this spool.
+    let last = broker.last().unwrap_or(0);
+    let ours = here.epoch_of(last + 1).map(|epoch| (last + 1, epoch));
+    let beyond = here.epochs.iter().filter(|(first, _)| *first > last + 1).copied();
+    cursor.epochs.retain(|(first, _)| *first <= last);
+    cursor.epochs.extend(ours.into_iter().chain(beyond));
+    cursor.epochs.dedup_by_key(|(_, epoch)| *epoch);
     // What waits here beyond the broker's last number keeps the epoch that stands in its file.
     for (sequence, unsent) in ready.iter().filter(|(sequence, _)| !renumber.contains(sequence)) {
         cursor.learn_epoch(*sequence, unsent.epoch);
