@@ -186,7 +186,8 @@ fn run(history: &[Life]) -> Result<usize, String> {
     for (n, life) in history.iter().chain([&last]).enumerate() {
         world.live(&disk, &life.acts).map_err(|why| format!("opening {}: {why}", n + 1))?;
         // Nothing of the disk is lost by a kill.
-        let (unsynced, names) = if life.cut.is_some() { (life.unsynced, life.names) } else { (Unsynced::Kept, u64::MAX) };
+        let (unsynced, names) =
+            if life.cut.is_some() { (life.unsynced, life.names) } else { (Unsynced::Kept, u64::MAX) };
         let cut = history.get(n + 1).and_then(|life| life.cut);
         match (life.then, snapshot.take()) {
             (Then::Snapshot, _) => {
@@ -233,9 +234,8 @@ fn lives(restores: bool) -> impl Strategy<Value = Life> {
     let cut = prop_oneof![1 => Just(None), 2 => (1..70_usize).prop_map(Some)];
     let unsynced = proptest::sample::select(UNSYNCED.to_vec());
     let names = prop_oneof![Just(0), Just(u64::MAX), any::<u64>()];
-    (proptest::collection::vec(acts(), 0..6), cut, unsynced, names, then).prop_map(
-        |(acts, cut, unsynced, names, then)| Life { acts, cut, unsynced, names, then },
-    )
+    (proptest::collection::vec(acts(), 0..6), cut, unsynced, names, then)
+        .prop_map(|(acts, cut, unsynced, names, then)| Life { acts, cut, unsynced, names, then })
 }
 
 proptest! {
