@@ -1,5 +1,7 @@
 //! What has been delivered: a set of sequence numbers, and for a few exposures how far.
 //!
+//! Beside that it says which numbers were given, and in which openings of the spool.
+//!
 //! The same text stands in the file `cursor` of the spool and, keyed by the spool's uuid, in the
 //! cursor topic of the broker, where each transaction writes it together with the alerts that it
 //! covers. A set, and not a highest number, lets the uplink send in any order.

@@ -11,7 +11,8 @@
 //! spool/
 //!   LOCK            held (flock) by the one process that writes
 //!   spool.json      {"format":1,"uuid":"…","opened":12,"check":CRC of "1 … 12"}
-//!   cursor          what the broker has committed: a line of JSON and its CRC (see [`cursor`])
+//!   cursor          what the broker has committed, and which numbers were given: a line of JSON and
+//!                   its CRC (see [`cursor`])
 //!   delivery        what Kafka was last asked to promise: exactly-once, or idempotent
 //!   reserve.bin     8 MiB that are given back when even the cursor finds no room
 //!   ready/          unsent: 000000000412.seg; unfinished: 3.tmp
@@ -62,6 +63,7 @@
 //! 2. [`Spool::commit`] writes records and footer, cuts the file to size and synchronises it,
 //! 3. renames `.tmp` to `.seg`,
 //! 4. synchronises the folder. Then, and only then, the exposure is done.
+//! 5. The number is noted in `cursor`. Should that fail, the exposure is safe all the same.
 //!
 //! A file whose synchronising failed is never trusted again: the exposure is written once more to
 //! a new one, and when that fails too, no further exposure is taken, while the uplink goes on.
