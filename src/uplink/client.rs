@@ -19,9 +19,6 @@ use super::{Delivery, UplinkParameters};
 /// Largest request of the client and largest record that Nightjar's topics take, bytes.
 pub const MAX_MESSAGE: usize = 4 << 20;
 
-/// Opaque of the cursor record among the delivery reports; the others are numbers of alerts.
-pub const CURSOR: usize = usize::MAX;
-
 /// A failure with its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -55,7 +52,7 @@ impl Watch {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Good delivery reports of alerts since [`Watch::reset`].
+    /// Good delivery reports since [`Watch::reset`].
     pub fn delivered(&self) -> u64 {
         self.delivered.load(Ordering::Relaxed)
     }
@@ -129,7 +126,6 @@ impl ProducerContext for Watch {
 
     fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
         match result {
-            Ok(_) if index == CURSOR => {}
             Ok(_) => {
                 self.delivered.fetch_add(1, Ordering::Relaxed);
             }

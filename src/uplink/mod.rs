@@ -11,7 +11,7 @@
 //! start    init_transactions        fences a zombie, settles the transaction in doubt
 //!          read the cursor          read_committed, to the very end
 //!          spool.reconcile          what the broker has is not sent again
-//! loop     begin ─ alerts and cursor ─ wait for every delivery report, all good ─ commit
+//! loop     begin ─ alerts ─ wait for every delivery report ─ cursor ─ commit
 //!          cursor file durable ─ files to sent/
 //! ```
 //!

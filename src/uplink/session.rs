@@ -10,7 +10,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::broker_cursor;
-use super::client::{self, CURSOR, Fault, SLICE, Watch};
+use super::client::{self, Fault, SLICE, Watch};
 use super::failure::{Class, classify};
 use super::refusals::Refusals;
 use super::topics::{Purpose, Topics};
@@ -18,6 +18,9 @@ use super::{Delivery, UplinkParameters};
 use crate::service::clock::{self, Stopwatch};
 use crate::spool::segment::ReadError;
 use crate::spool::{Aside, Message, Spool, SpoolError};
+
+/// Opaque of the cursor record among the delivery reports.
+const CURSOR: usize = usize::MAX;
 
 /// Why a session ended.
 #[derive(Debug)]
@@ -202,23 +205,15 @@ impl Session {
             }
             steps.insert(next.sequence, (number, number >= next.count));
         }
-        let suspect = refusals.suspect_in(&steps);
-        let exposures = steps.values().filter(|(_, complete)| *complete).count() as u64;
-        let steps: Vec<(u64, u32)> = steps.into_iter().map(|(sequence, (settled, _))| (sequence, settled)).collect();
-        // Inside a transaction the cursor may go with the alerts: it counts if all of them do.
-        let together = self.transactional && suspect.is_none();
-        if together {
-            self.send_cursor(around, &steps, watch)?;
-        }
         self.all_delivered(around, &sent, watch)?;
         let alerts = self.producer.context().delivered();
-        if let Some(code) = suspect {
+        if let Some(code) = refusals.suspect_in(&steps) {
             return Err(if alerts == 0 { Trouble::AllRefused(code) } else { Trouble::OthersPass });
         }
-        if !together {
-            self.send_cursor(around, &steps, watch)?;
-            self.all_delivered(around, &sent, watch)?;
-        }
+        let exposures = steps.values().filter(|(_, complete)| *complete).count() as u64;
+        let steps: Vec<(u64, u32)> = steps.into_iter().map(|(sequence, (settled, _))| (sequence, settled)).collect();
+        self.send_cursor(around, &steps, watch)?;
+        self.all_delivered(around, &sent, watch)?;
         if parameters.delivery == Delivery::ExactlyOnce {
             self.commit(around, watch)?;
         }
