@@ -121,6 +121,8 @@ pub struct Spool {
     inner: Mutex<Inner>,
     /// Held while an exposure is written; only its holder moves `Inner::next`.
     pub(super) writing: Mutex<()>,
+    /// Held while the cursor is written.
+    pub(super) noting: Mutex<()>,
     arrived: Condvar,
     _lock: Box<dyn Any + Send + Sync>,
 }
@@ -190,6 +192,7 @@ impl Spool {
             findings: early,
             inner: Mutex::new(inner),
             writing: Mutex::new(()),
+            noting: Mutex::new(()),
             arrived: Condvar::new(),
             _lock: lock,
             store,
@@ -327,6 +330,9 @@ impl Spool {
         let count = head.count;
         inner.ready.insert(sequence, Unsent { exposure: exposure.to_owned(), epoch: self.epoch, count, bytes });
         drop(inner);
+        if let Err(error) = self.note_numbers() {
+            tracing::warn!("{error}; exposure {exposure} is safe all the same");
+        }
         self.arrived.notify_all();
         Ok(Receipt { sequence, alerts: count, bytes })
     }

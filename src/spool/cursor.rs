@@ -1,5 +1,7 @@
 //! What has been delivered: a set of sequence numbers, and for a few exposures how far.
 //!
+//! Beside that it says which numbers were given, and in which openings of the spool.
+//!
 //! The same text stands in the file `cursor` of the spool and, keyed by the spool's uuid, in the
 //! cursor topic of the broker, where each transaction writes it together with the alerts that it
 //! covers. A set, and not a highest number, lets the uplink send in any order.
@@ -102,6 +104,14 @@ pub struct Cursor {
     /// life of a spool that was restored from a snapshot.
     #[serde(default)]
     pub epochs: Vec<(u64, Epoch)>,
+    /// The next number to be given: every lower one was given, whatever the disk still has of it.
+    /// 0 where version 0.1 wrote it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub next: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Cursor {
@@ -142,6 +152,7 @@ impl Cursor {
     pub fn begin_epoch(&mut self, first: u64, epoch: Epoch) {
         self.epochs.retain(|(start, _)| *start < first);
         self.epochs.push((first, epoch));
+        self.next = self.next.max(first);
         let surplus = self.epochs.len().saturating_sub(MAX_EPOCHS);
         self.epochs.drain(..surplus);
     }
@@ -200,6 +211,11 @@ impl Cursor {
         self.sent.last().max(self.partial.last_key_value().map(|(sequence, _)| *sequence))
     }
 
+    /// The lowest number that nobody can have been given, as far as this cursor knows.
+    pub fn next_free(&self) -> u64 {
+        self.next.max(self.last().unwrap_or(0) + 1)
+    }
+
     /// Everything that this or `other` calls settled.
     pub fn merge(&mut self, other: &Self) {
         for (first, last) in other.sent.iter() {
@@ -211,6 +227,7 @@ impl Cursor {
         }
         let sent = &self.sent;
         self.partial.retain(|sequence, _| !sent.contains(*sequence));
+        self.next = self.next.max(other.next);
     }
 }
 
@@ -238,7 +255,7 @@ mod tests {
         cursor.settle(1, 10, 10);
         cursor.settle(3, 4, 10);
         assert_eq!(Cursor::decode(&cursor.encode()).unwrap(), cursor);
-        assert_eq!(cursor.encode(), br#"{"sent":[[1,1]],"partial":{"3":4},"epochs":[[1,"0-00000007"]]}"#);
+        assert_eq!(cursor.encode(), br#"{"sent":[[1,1]],"partial":{"3":4},"epochs":[[1,"0-00000007"]],"next":1}"#);
     }
 
     #[test]

@@ -11,7 +11,8 @@
 //! spool/
 //!   LOCK            held (flock) by the one process that writes
 //!   spool.json      {"format":1,"uuid":"…","opened":12,"check":CRC of "1 … 12"}
-//!   cursor          what the broker has committed: a line of JSON and its CRC (see [`cursor`])
+//!   cursor          what the broker has committed, and which numbers were given: a line of JSON and
+//!                   its CRC (see [`cursor`])
 //!   delivery        what Kafka was last asked to promise: exactly-once, or idempotent
 //!   reserve.bin     8 MiB that are given back when even the cursor finds no room
 //!   ready/          unsent: 000000000412.seg; unfinished: 3.tmp
@@ -62,6 +63,7 @@
 //! 2. [`Spool::commit`] writes records and footer, cuts the file to size and synchronises it,
 //! 3. renames `.tmp` to `.seg`,
 //! 4. synchronises the folder. Then, and only then, the exposure is done.
+//! 5. The number is noted in `cursor`. Should that fail, the exposure is safe all the same.
 //!
 //! A file whose synchronising failed is never trusted again: the exposure is written once more to
 //! a new one, and when that fails too, no further exposure is taken, while the uplink goes on.
@@ -74,8 +76,17 @@
 //!
 //! A segment is named by (uuid, epoch, sequence). Each opening of the spool begins a new [`Epoch`],
 //! partly random, so that a spool restored from a snapshot cannot give a name that its other life
-//! gave before; see [`Spool::reconcile`]. A gap in the sequence is counted and named, never
-//! skipped in silence.
+//! gave before; see [`Spool::reconcile`]. One case is not covered: after a snapshot was put back,
+//! exposures that got new numbers are not recognised in a second snapshot, taken before they got
+//! them, that is put back too: they arrive twice.
+//!
+//! No number is given twice. The next one is one more than the largest that any file, set aside or
+//! not, or the cursor knows of; the cursor is written after each exposure and counts only numbers
+//! whose exposure is durable. So the loss of any file, of the youngest too, shows as a gap in the
+//! sequence, which is counted and named, and a number that was never given does not. The cursor
+//! goes to the broker with each transaction: a disk that lost both file and cursor is told of its loss
+//! by the broker. Numbers are not leased ahead: a lease would leave holes after each kill that
+//! look like losses, and two openings differ by their epoch anyway.
 
 mod aside;
 mod buffer;

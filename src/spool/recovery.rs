@@ -5,6 +5,7 @@ use std::io;
 
 use uuid::Uuid;
 
+use super::aside::Aside;
 use super::cursor::{Cursor, Ranges};
 use super::format::Damage;
 use super::segment::{self, ReadError, SegmentReader, file_name, sequence_in};
@@ -165,7 +166,19 @@ pub fn recover(store: &dyn Store, uuid: Uuid) -> Result<Recovered> {
         here.insert(*sequence, *sequence);
         found.cursor.learn_epoch(*sequence, unsent.epoch);
     }
-    found.next = here.last().max(found.cursor.last()).unwrap_or(0) + 1;
+    let mut last = here.last().unwrap_or(0);
+    for folder in ["quarantine", "dead"] {
+        for entry in store.list(folder).map_err(io_error(store, format!("listing {folder}/")))? {
+            if let Some(sequence) = sequence_in(&entry.name) {
+                // Unreadable, but not missing.
+                here.insert(sequence, sequence);
+                last = last.max(sequence);
+            } else if let Some(at) = Aside::from_name(&entry.name) {
+                last = last.max(at.sequence);
+            }
+        }
+    }
+    found.next = found.cursor.next_free().max(last + 1);
     // Without a cursor nobody can tell what was sent from what is missing.
     for (first, last) in here.holes_below(if known { found.next } else { 0 }) {
         found.missing += last - first + 1;
@@ -262,6 +275,8 @@ pub struct Reconciled {
     pub next: u64,
     /// How many sent exposures the broker does not remember.
     pub forgotten: u64,
+    /// Numbers that the broker knows to have been given, and that are neither here nor sent.
+    pub gaps: Vec<(u64, u64)>,
 }
 
 /// Brings this spool's cursor and the broker's together; a pure function.
@@ -283,20 +298,26 @@ pub fn reconcile(ready: &BTreeMap<u64, Unsent>, next: u64, here: &Cursor, broker
             last - first + 1 - known
         })
         .sum();
-    let next = next.max(broker.last().unwrap_or(0) + 1);
     let mut cursor = broker.clone();
     cursor.merge(here);
-    cursor.epochs = here.epochs.clone();
-    if broker.last() >= here.epochs.last().map(|(first, _)| *first) {
-        cursor.epochs.retain(|(first, _)| *first > broker.last().unwrap_or(0));
-        let older = broker.epochs.iter().filter(|(first, _)| *first <= broker.last().unwrap_or(0));
-        cursor.epochs.splice(0..0, older.copied());
-    }
+    let mut known = cursor.sent.clone();
+    ready.keys().for_each(|sequence| known.insert(*sequence, *sequence));
+    // Those below `next` were told of when the spool was opened.
+    let gaps = known.holes_below(broker.next_free()).into_iter().filter(|(_, last)| *last >= next);
+    let gaps = gaps.map(|(first, last)| (first.max(next), last)).collect();
+    let next = next.max(broker.next_free());
+    // Whose a number is that the broker has, the broker knows; beyond, this spool.
+    let last = broker.last().unwrap_or(0);
+    let ours = here.epoch_of(last + 1).map(|epoch| (last + 1, epoch));
+    let beyond = here.epochs.iter().filter(|(first, _)| *first > last + 1).copied();
+    cursor.epochs.retain(|(first, _)| *first <= last);
+    cursor.epochs.extend(ours.into_iter().chain(beyond));
+    cursor.epochs.dedup_by_key(|(_, epoch)| *epoch);
     // What waits here beyond the broker's last number keeps the epoch that stands in its file.
     for (sequence, unsent) in ready.iter().filter(|(sequence, _)| !renumber.contains(sequence)) {
         cursor.learn_epoch(*sequence, unsent.epoch);
     }
-    Reconciled { cursor, renumber, next, forgotten }
+    Reconciled { cursor, renumber, next, forgotten, gaps }
 }
 
 #[cfg(test)]

@@ -3,13 +3,24 @@
 use std::sync::PoisonError;
 
 use super::aside::{self, Aside};
-use super::buffer::{Spool, is_full};
+use super::buffer::{Inner, Spool, is_full};
 use super::cursor::Cursor;
 use super::format::Damage;
 use super::recovery::{self, Finding, Sent};
 use super::segment::{self, ReadError, file_name};
 use super::store::{read_small, replace_small};
 use super::{Message, Result};
+
+/// Settles the first `settled` records of each of these. Where the cursor took a number for that
+/// of another opening it is set right, else what is sent now would be sent again.
+fn advance(cursor: &mut Cursor, inner: &Inner, steps: &[(u64, u32)]) {
+    for (sequence, settled) in steps {
+        if let Some(unsent) = inner.ready.get(sequence) {
+            cursor.learn_epoch(*sequence, unsent.epoch);
+            cursor.settle(*sequence, *settled, unsent.count);
+        }
+    }
+}
 
 impl Spool {
     /// Moves an unsent exposure of which nothing can be read to `quarantine/`, so that it does not
@@ -22,10 +33,8 @@ impl Spool {
             .and_then(|()| self.store.sync_folder("quarantine"))
             .map_err(self.io(format!("moving {name} to quarantine/")))?;
         self.inner().ready.remove(&sequence);
-        let mut cursor = self.cursor_after(&[]);
-        cursor.settle(sequence, unsent.count, unsent.count);
+        self.adopt(|cursor, _| cursor.settle(sequence, unsent.count, unsent.count), now_s)?;
         self.inner().quarantined += 1;
-        self.adopt(cursor, now_s)?;
         Ok((unsent.exposure, unsent.count))
     }
 
@@ -34,40 +43,50 @@ impl Spool {
     pub fn cursor_after(&self, steps: &[(u64, u32)]) -> Cursor {
         let inner = self.inner();
         let mut cursor = inner.cursor.clone();
-        for (sequence, settled) in steps {
-            if let Some(unsent) = inner.ready.get(sequence) {
-                cursor.settle(*sequence, *settled, unsent.count);
-            }
-        }
+        advance(&mut cursor, &inner, steps);
+        cursor.next = cursor.next.max(inner.next);
         cursor
     }
 
     /// Notes what the broker has committed: the cursor durably first, then files move to `sent/`.
     pub fn settle(&self, steps: &[(u64, u32)], now_s: i64) -> Result<()> {
-        let cursor = self.cursor_after(steps);
-        debug_assert!(
-            steps.iter().all(|(sequence, settled)| {
-                let inner = self.inner();
-                inner.ready.get(sequence).is_none_or(|u| *settled < u.count || cursor.covers(*sequence, u.epoch))
-            }),
-            "an exposure that was just sent would be sent again"
-        );
-        self.adopt(cursor, now_s)
+        self.adopt(|cursor, inner| advance(cursor, inner, steps), now_s)
     }
 
-    fn adopt(&self, cursor: Cursor, now_s: i64) -> Result<()> {
-        let text = cursor.encode_file();
-        if let Err(error) = replace_small(&*self.store, "cursor", &text) {
+    /// Writes the cursor with this change, durably, and only then counts on it. One at a time: the
+    /// night notes numbers given, the uplink what was sent.
+    fn change_cursor(&self, change: &dyn Fn(&mut Cursor, &Inner)) -> std::io::Result<()> {
+        let _turn = self.noting.lock().unwrap_or_else(PoisonError::into_inner);
+        let cursor = {
+            let inner = self.inner();
+            let mut cursor = inner.cursor.clone();
+            change(&mut cursor, &inner);
+            cursor.next = cursor.next.max(inner.next);
+            cursor
+        };
+        replace_small(&*self.store, "cursor", &cursor.encode_file())?;
+        self.inner().cursor = cursor;
+        Ok(())
+    }
+
+    /// Notes durably which numbers were given, so that the loss of the youngest file is noticed,
+    /// and its number never given again.
+    pub(super) fn note_numbers(&self) -> Result<()> {
+        self.change_cursor(&|_, _| ()).map_err(self.io("noting in the cursor which numbers were given"))
+    }
+
+    fn adopt(&self, change: impl Fn(&mut Cursor, &Inner), now_s: i64) -> Result<()> {
+        if let Err(error) = self.change_cursor(&change) {
             if !is_full(&error) {
                 return Err(self.io("writing the cursor")(error));
             }
             self.release_reserve();
-            replace_small(&*self.store, "cursor", &text).map_err(self.io("writing the cursor"))?;
+            self.change_cursor(&change).map_err(self.io("writing the cursor"))?;
         }
         let mut inner = self.inner();
+        let cursor = &inner.cursor;
         let done: Vec<u64> =
             inner.ready.iter().filter(|(s, unsent)| cursor.covers(**s, unsent.epoch)).map(|(s, _)| *s).collect();
-        inner.cursor = cursor;
         for sequence in done {
             let name = file_name(sequence);
             self.store
@@ -91,6 +110,7 @@ impl Spool {
             let mut plan = recovery::reconcile(&inner.ready, inner.next, &inner.cursor, broker);
             let here = inner.next.saturating_sub(1);
             inner.next = plan.next;
+            inner.missing += plan.gaps.iter().map(|(first, last)| last - first + 1).sum::<u64>();
             if plan.cursor.epoch_of(plan.next) != Some(self.epoch) {
                 plan.cursor.begin_epoch(plan.next, self.epoch);
             }
@@ -112,7 +132,8 @@ impl Spool {
         if broker.last().is_some_and(|last| last > here) {
             findings.push(Finding::Restored { broker: broker.last().unwrap_or(0), here, renumbered });
         }
-        self.adopt(plan.cursor, now_s)?;
+        findings.extend(plan.gaps.iter().map(|(first, last)| Finding::Gap { first: *first, last: *last }));
+        self.adopt(|cursor, _| *cursor = plan.cursor.clone(), now_s)?;
         Ok(findings)
     }
 

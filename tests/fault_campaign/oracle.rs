@@ -90,19 +90,9 @@ fn oracle() {
     let Ok(job) = std::env::var("NIGHTJAR_TEST_ORACLE") else { return };
     let words: Vec<&str> = job.split(' ').collect();
     let (count, bytes): (u32, usize) = (words[1].parse().unwrap(), words[2].parse().unwrap());
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", words[0])
-        .set("group.id", "oracle")
-        .set("enable.auto.commit", "false")
-        .set("auto.offset.reset", "earliest")
-        .set("isolation.level", "read_committed")
-        .set("fetch.wait.max.ms", "50")
-        .set("topic.metadata.refresh.interval.ms", "2000")
-        .set("reconnect.backoff.max.ms", "1000")
-        .set("fetch.error.backoff.ms", "100")
-        .set_log_level(RDKafkaLogLevel::Emerg)
-        .create()
-        .unwrap();
+    let mut consumer = reader(words[0]);
+    let mut positions = Positions::new();
+    let mut heard = Stopwatch::start();
     let (tell, commands) = channel();
     std::thread::spawn(move || {
         std::io::stdin().lines().map_while(Result::ok).try_for_each(|line| tell.send(line)).ok();
@@ -111,16 +101,25 @@ fn oracle() {
     let mut assigned = false;
     let mut waiting: Option<(Stopwatch, f64)> = None;
     loop {
+        // A client that was told for a moment that there are no brokers forgets them and asks nobody
+        // any more (librdkafka 2.12.1): another one goes on where it was.
+        if waiting.is_some() && heard.seconds() > 20.0 {
+            (consumer, assigned, heard) = (reader(words[0]), false, Stopwatch::start());
+        }
         if !assigned {
-            assigned = assign(&consumer);
+            assigned = assign(&consumer, &positions);
         }
         loop {
             match commands.try_recv() {
                 Ok(line) => match line.split_once(' ').unwrap_or((&line, "")) {
                     ("owe", name) => _ = seen.owed.insert(name.to_owned()),
-                    ("check", seconds) => waiting = Some((Stopwatch::start(), seconds.parse().unwrap())),
+                    ("check", seconds) => {
+                        waiting = Some((Stopwatch::start(), seconds.parse().unwrap()));
+                        heard = Stopwatch::start();
+                    }
                     ("afresh", _) => {
                         consumer.unassign().unwrap();
+                        positions.clear();
                         assigned = false;
                     }
                     (other, _) => panic!("{other}?"),
@@ -132,6 +131,8 @@ fn oracle() {
         let mut quiet = true;
         if let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) {
             quiet = false;
+            heard = Stopwatch::start();
+            positions.insert(message.partition(), message.offset() + 1);
             if let Some(name) = seen.take(&message, count, bytes) {
                 say(&format!("complete {name} {}", unix_ms()));
             }
@@ -153,12 +154,32 @@ fn say(line: &str) {
     out.flush().unwrap();
 }
 
-fn assign(consumer: &BaseConsumer) -> bool {
+/// Where reading goes on, by partition.
+type Positions = HashMap<i32, i64>;
+
+fn reader(bootstrap: &str) -> BaseConsumer {
+    ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", "oracle")
+        .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "earliest")
+        .set("isolation.level", "read_committed")
+        .set("fetch.wait.max.ms", "50")
+        .set("topic.metadata.refresh.interval.ms", "2000")
+        .set("reconnect.backoff.max.ms", "1000")
+        .set("fetch.error.backoff.ms", "100")
+        .set_log_level(RDKafkaLogLevel::Emerg)
+        .create()
+        .unwrap()
+}
+
+fn assign(consumer: &BaseConsumer, positions: &Positions) -> bool {
     let Ok(metadata) = consumer.fetch_metadata(Some(alerts::TOPIC), Duration::from_millis(500)) else { return false };
     let mut list = TopicPartitionList::new();
     for topic in metadata.topics().iter().filter(|topic| topic.error().is_none()) {
         for partition in topic.partitions() {
-            list.add_partition_offset(topic.name(), partition.id(), Offset::Beginning).unwrap();
+            let from = positions.get(&partition.id()).map_or(Offset::Beginning, |next| Offset::Offset(*next));
+            list.add_partition_offset(topic.name(), partition.id(), from).unwrap();
         }
     }
     list.count() > 0 && consumer.assign(&list).is_ok()
