@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod command;
 pub mod credentials;
+pub mod defect;
 pub mod disk;
 pub mod events;
 pub mod finding;
