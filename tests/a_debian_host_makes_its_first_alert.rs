@@ -38,6 +38,15 @@ fn walk(debian: Debian) {
     let records = kafka.read_all("nightjar_20", true);
     assert!(!records.is_empty() && records.iter().all(|record| record.payload.starts_with(b"Obj\x01")));
 
+    // The headers are those of nightjar-alerts(7).
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/manual/nightjar-alerts.md")).unwrap();
+    let rows = page.lines().skip_while(|line| !line.starts_with("| header")).skip(2);
+    let told: Vec<&str> = rows.map_while(|row| row.split('`').nth(1).filter(|_| row.starts_with('|'))).collect();
+    let mut sent: Vec<&str> = records[0].headers.iter().map(|(name, _)| name.as_str()).collect();
+    sent.sort_by_key(|name| told.iter().position(|other| other == name));
+    assert_eq!(sent, told);
+
     the_journal_has_fields_and_explains_itself(&appliance, records.len());
     state_and_figures_can_be_read(&appliance, records.len());
 }

@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod shutdown;
 pub mod status_file;
 pub mod systemd;
+mod timedate;
 
 pub use clock::Stopwatch;
 pub use finding::{Finding, Severity};
