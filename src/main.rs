@@ -16,7 +16,11 @@ fn main() -> ExitCode {
     let line = Line::parse();
     log::start();
     let settings = Settings::load(line.config.as_deref());
-    let result = settings.map_err(Failure::from).and_then(|settings| line.command.run(&settings));
+    let result = match settings {
+        Ok(settings) => line.command.run(&settings),
+        Err(_) if line.command.leaves_faults_to_the_daemon() => Ok(()),
+        Err(error) => Err(Failure::from(error)),
+    };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -77,6 +77,7 @@ fn sighup_takes_what_can_change_and_names_what_cannot() {
     host.write(SETTINGS, "[detect]\nthreshold = \"low\"\n");
     host.succeed("systemctl reload nightjar");
     wait_until("the fault is told", || host.times("detect.threshold = \"low\"") == 1);
+    appliance.configure(HELD, "");
     nothing_is_lost(&appliance);
     assert_eq!(appliance.main_pid(), before);
 }

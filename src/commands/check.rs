@@ -23,7 +23,7 @@ pub struct Args {
     json: bool,
     /// Only say whether a camera is named, and what to edit where none is; the unit asks this before it starts
     #[arg(long, conflicts_with = "json")]
-    configured: bool,
+    pub(super) configured: bool,
 }
 
 /// Runs the command.

@@ -73,6 +73,12 @@ macro_rules! commands {
         }
 
         impl Command {
+            /// Whether wrong settings are not this command's to tell: the unit asks whether a camera is named
+            /// before it starts the daemon, which tells every fault, with the exit code that systemd knows.
+            pub fn leaves_faults_to_the_daemon(&self) -> bool {
+                matches!(self, Self::Check(args) if args.configured)
+            }
+
             /// Runs the command.
             pub fn run(&self, settings: &Settings) -> Result<(), Failure> {
                 match self {

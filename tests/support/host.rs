@@ -107,20 +107,19 @@ impl Host {
 
     /// Waits for its systemd, and for everything that starts with it.
     fn wait_until_up(&mut self, time: Duration) -> Result<(), String> {
-        let rounds = time.as_millis() / 50;
-        for _ in 0..rounds {
+        let before = self.leader;
+        for _ in 0..time.as_millis() / 50 {
             if let Ok(Some(status)) = self.nspawn.try_wait() {
                 let said = fs::read_to_string(&self.said).unwrap_or_default();
                 return Err(format!("systemd-nspawn ended with {status}: {}", said.trim()));
             }
-            // The one child of systemd-nspawn is the box's process 1.
-            let pid = self.nspawn.id();
-            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-            let of_nspawn =
-                fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.starts_with("systemd-nspawn"));
-            if let (true, Some(Ok(leader))) = (of_nspawn, children.split_whitespace().next().map(str::parse)) {
+            // The shell's child is systemd-nspawn, and its child is the box's process 1.
+            let box_leader =
+                child(self.nspawn.id() as i32, "systemd-nspawn").and_then(|nspawn| child(nspawn, "systemd"));
+            if let Some(leader) = box_leader.filter(|leader| *leader != before) {
                 self.leader = leader;
                 if self.path("/run/dbus/system_bus_socket").exists() {
+                    self.write("/etc/hosts", "127.0.0.1 localhost\n");
                     let state = self.run("systemctl is-system-running --wait");
                     return match state.said.trim() {
                         "running" => Ok(()),
@@ -259,6 +258,14 @@ impl Drop for Host {
                 .status();
         }
     }
+}
+
+/// The child of a process, where it is that program already.
+fn child(parent: i32, program: &str) -> Option<i32> {
+    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
+    let pid = children.split_whitespace().next()?.parse().ok()?;
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    (name.trim() == &program[..program.len().min(15)]).then_some(pid)
 }
 
 /// This thread is on the box's network while it lives.
