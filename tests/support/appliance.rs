@@ -21,7 +21,8 @@ pub struct Appliance {
     pub frames: Vec<PathBuf>,
     /// The recorded night, on this machine.
     pub night: PathBuf,
-    folder: tempfile::TempDir,
+    /// Where the night and its masters lie.
+    pub folder: tempfile::TempDir,
 }
 
 impl Appliance {
@@ -29,7 +30,7 @@ impl Appliance {
     pub fn installed(debian: Debian, exposures: usize) -> Option<Self> {
         let host = Host::boot(debian)?;
         let folder = tempfile::tempdir().unwrap();
-        let night = small_night(folder.path(), exposures);
+        let night = small_night(folder.path(), exposures.max(1));
         host.install(&package("0.1.0-1"));
         host.succeed(&format!("install -d -m 755 {WATCHED}"));
         let frames = frames_of_kind(&night, "light");
