@@ -55,7 +55,7 @@ fn walk(debian: Debian) {
 
 fn the_journal_has_fields_and_explains_itself(appliance: &Appliance, alerts: usize) {
     let host = &appliance.host;
-    let field = nightjar::fits::read_header(&appliance.frames[0]).unwrap().text(&["FIELD", "FIELDID"]).unwrap();
+    let field = nightjar::fits::read_header(&appliance.frames[0]).unwrap().text(&["OBJECT"]).unwrap();
     let found = host.journal(&format!("-u nightjar NIGHTJAR_FIELD={field}"));
     assert_eq!(found.len(), 1, "{found:?}");
     let record = &found[0];

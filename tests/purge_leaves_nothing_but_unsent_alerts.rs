@@ -37,7 +37,8 @@ fn inventory(host: &Host) -> BTreeSet<String> {
     let files = host.succeed("find / -xdev -path /proc -prune -o -path /sys -prune -o -path /tmp -prune -o -print");
     let accounts = host
         .succeed("getent passwd | cut -d: -f1 | sed 's/^/user /'; getent group | cut -d: -f1,4 | sed 's/^/group /'");
-    let is_ours = |line: &&str| !systems.iter().any(|system| line.starts_with(system));
+    let private = |line: &str| line.starts_with("/var/tmp/systemd-private-") && !line.contains("nightjar");
+    let is_ours = |line: &&str| !private(line) && !systems.iter().any(|system| line.starts_with(system));
     files.lines().filter(is_ours).chain(accounts.lines()).map(str::to_owned).collect()
 }
 
