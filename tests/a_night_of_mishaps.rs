@@ -39,7 +39,7 @@ fn plan() -> Plan {
         Err(_) if long => (160, 45.0),
         Err(_) => (36, 3.0),
     };
-    let watchdog_s = (every_s < 20.0).then_some(6);
+    let watchdog_s = (every_s < 20.0).then_some(20);
     Plan { exposures, every_s, side: if long { 1024 } else { 512 }, watchdog_s, long }
 }
 
@@ -109,7 +109,7 @@ impl Night {
         let restarts = host.property("nightjar", "NRestarts");
         host.succeed("cd /var/lib/nightjar/references; mkdir /root/kept; mv *.fits /root/kept/; for f in $(ls /root/kept); do mkfifo -m 666 $f; done");
         let hung = |night: &Self| night.appliance.host.times("has not moved") > 0;
-        self.wait("a stage hangs", 20.0, hung);
+        self.wait("a stage hangs", 40.0, hung);
         host.succeed("cd /var/lib/nightjar/references; rm *.fits; mv /root/kept/* .; rmdir /root/kept");
         self.wait("it is restarted", 20.0, |night| night.appliance.host.property("nightjar", "NRestarts") != restarts);
     }

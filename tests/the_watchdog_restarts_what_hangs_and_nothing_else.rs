@@ -26,7 +26,7 @@ fn watchdog(appliance: &Appliance, seconds: u32) {
 fn a_stage_that_hangs_is_restarted_and_its_exposure_is_done() {
     let Some(appliance) = Appliance::configured(Debian::Bookworm, 1, "publish = false", "") else { return };
     let host = &appliance.host;
-    watchdog(&appliance, 8);
+    watchdog(&appliance, 15);
     // The reference has been listed; now its disk does not answer: a pipe that nobody writes into.
     let listing = host.succeed("ls /var/lib/nightjar/references/*.fits");
     let reference = listing.lines().next().unwrap().trim();
