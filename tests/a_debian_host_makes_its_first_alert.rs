@@ -90,8 +90,11 @@ fn state_and_figures_can_be_read(appliance: &Appliance, alerts: usize) {
     assert!(screen.said.contains(&format!("{alerts} alerts acknowledged")), "{}", screen.said);
     let machine: serde_json::Value = serde_json::from_str(&host.run_as_user("nightjar status --json").said).unwrap();
     assert_eq!(machine["acknowledged"], alerts as u64);
-    // In the sandbox the kernel can still be asked about its clock.
-    assert!(machine["clock_synchronised"].is_boolean(), "{machine}");
+    // In the sandbox it is known whether the clock is right: timedated answers, on a busy machine not at once.
+    wait_until("the clock's state is known", || {
+        let status = host.run_as_user("nightjar status --json");
+        serde_json::from_str::<serde_json::Value>(&status.said).is_ok_and(|s| s["clock_synchronised"].is_boolean())
+    });
     let figures = host.succeed(
         "bash -c 'exec 3<>/dev/tcp/127.0.0.1/9184; printf \"GET /metrics HTTP/1.0\\r\\n\\r\\n\" >&3; cat <&3'",
     );
