@@ -78,9 +78,9 @@ struct Night {
 }
 
 impl Night {
-    /// Waits for this, for at most what `exposures` take and five minutes.
+    /// Waits for this, for at most what `exposures` take and half an hour.
     fn wait(&self, what: &str, exposures: f64, question: impl Fn(&Self) -> bool) {
-        let seconds = exposures * self.plan.every_s + 300.0;
+        let seconds = exposures * self.plan.every_s + 1800.0;
         for _ in 0..(seconds * 2.0) as u64 {
             if question(self) {
                 return;
