@@ -1,11 +1,10 @@
 //! The `nightjar` command.
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use nightjar::commands::{Command, Failure};
+use nightjar::commands::{Failure, Line};
 use nightjar::service::log;
 use nightjar::service::memory::ImagePages;
 use nightjar::settings::Settings;
@@ -13,22 +12,15 @@ use nightjar::settings::Settings;
 #[global_allocator]
 static ALLOCATOR: ImagePages = ImagePages::new();
 
-/// Turns a telescope's exposures into alerts in Kafka.
-#[derive(Debug, Parser)]
-#[command(name = "nightjar", version)]
-struct Line {
-    /// Settings file [default: /etc/nightjar/nightjar.toml where it exists]
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
-    #[command(subcommand)]
-    command: Command,
-}
-
 fn main() -> ExitCode {
     let line = Line::parse();
     log::start();
     let settings = Settings::load(line.config.as_deref());
-    let result = settings.map_err(Failure::from).and_then(|settings| line.command.run(&settings));
+    let result = match settings {
+        Ok(settings) => line.command.run(&settings),
+        Err(_) if line.command.leaves_faults_to_the_daemon() => Ok(()),
+        Err(error) => Err(Failure::from(error)),
+    };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

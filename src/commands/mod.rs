@@ -6,7 +6,21 @@
 mod camera_line;
 mod progress;
 
+use std::path::PathBuf;
+
 use crate::settings::{Settings, SettingsError};
+
+/// Turns a telescope's exposures into alerts in Kafka.
+#[derive(Debug, clap::Parser)]
+#[command(name = "nightjar", version)]
+pub struct Line {
+    /// Settings file [default: /etc/nightjar/nightjar.toml where it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
 
 /// Why a command did not succeed. The message says what the operator does next.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +73,12 @@ macro_rules! commands {
         }
 
         impl Command {
+            /// Whether wrong settings are not this command's to tell: the unit asks whether a camera is named
+            /// before it starts the daemon, which tells every fault, with the exit code that systemd knows.
+            pub fn leaves_faults_to_the_daemon(&self) -> bool {
+                matches!(self, Self::Check(args) if args.configured)
+            }
+
             /// Runs the command.
             pub fn run(&self, settings: &Settings) -> Result<(), Failure> {
                 match self {
@@ -94,4 +114,7 @@ commands! {
     Camera => camera,
     /// Synthesise a recorded night with a truth table
     Sky => sky,
+    /// Print what a shell needs to complete this command line
+    #[command(hide = true)]
+    Completions => completions,
 }

@@ -22,19 +22,19 @@ use super::outcome::Outcome;
 use super::queue::FrameQueue;
 use super::science::{Science, ScienceError};
 use super::status::Board;
-use super::{Night, Prepared, belt, values};
+use super::{Night, Prepared, belt, site_check, values};
 use crate::camera::journal::FrameJournal;
 use crate::exposure::ExposureId;
-use crate::service::credentials;
 use crate::service::shutdown::{Phase, Request, catch_signals};
 use crate::service::status_file::StatusFile;
 use crate::service::{Hearts, Shutdown, Stopwatch, clock, events, metrics, systemd};
+use crate::service::{credentials, defect};
 use crate::settings::{CameraKind, Settings};
 use crate::spool::Spool;
 use crate::uplink::{State, Uplink};
 
-/// Longest time a stage may take for one frame before the watchdog is no longer fed.
-const STAGE_DEADLINE: Duration = Duration::from_secs(120);
+/// Longest time a stage may take for one frame before the watchdog is no longer fed, in its periods.
+const STAGE_DEADLINE: u32 = 2;
 /// How often state is looked at and shown.
 const LOOK: Duration = Duration::from_secs(1);
 /// Pause before something that was missing is looked for again.
@@ -73,6 +73,7 @@ pub fn run(settings: &Settings) -> Result<(), DaemonError> {
         (CameraKind::Sg4, _) => format!("SG-4 at {}", settings.camera.device),
         (_, None) => return Err(DaemonError::Camera),
     };
+    defect::say_panics();
     use_threads(settings.service.threads);
     let (shutdown, hangup) = (Shutdown::new(), Arc::new(AtomicBool::new(false)));
     let (asked, reload) = (shutdown.clone(), hangup.clone());
@@ -81,6 +82,10 @@ pub fn run(settings: &Settings) -> Result<(), DaemonError> {
         Request::Reload => reload.store(true, Ordering::Relaxed),
     })?;
 
+    let in_the_way = site_check::in_the_way(settings);
+    if !in_the_way.is_empty() {
+        return Err(DaemonError::Folders(in_the_way.join("\n")));
+    }
     let mut uplink_parameters = values::uplink_values(settings);
     uplink_parameters.security = values::security(settings, credentials::folder().as_deref())?;
     let spool = Arc::new(Spool::open(&settings.spool.folder, values::spool_parameters(settings))?);
@@ -94,7 +99,7 @@ pub fn run(settings: &Settings) -> Result<(), DaemonError> {
     let days = f64::from(settings.history.days);
     let code = &settings.observatory.code;
     let keeping = Keeping::new(history, spool, values::alert_parameters(settings), code, days);
-    let hearts = Hearts::new(STAGE_DEADLINE);
+    let hearts = Hearts::new(systemd::watchdog().map_or(Duration::MAX, |period| period * STAGE_DEADLINE));
     let daemon = Arc::new(Daemon {
         settings: RwLock::new(Arc::new(settings.clone())),
         night: Night::new(Science::empty(settings), keeping, hearts.clone(), None),
@@ -121,15 +126,17 @@ pub fn run(settings: &Settings) -> Result<(), DaemonError> {
     tracing::info!(message_id = events::STARTED, "nightjar {} is ready: {camera}", env!("CARGO_PKG_VERSION"));
 
     let at_camera = daemon.clone();
-    std::thread::Builder::new().name("camera".into()).spawn(move || at_camera.take_frames())?;
+    std::thread::Builder::new().name("camera".into()).spawn(move || defect::or_exit(|| at_camera.take_frames()))?;
     let ended = Arc::new(AtomicBool::new(false));
     let (at_pipeline, ends) = (daemon.clone(), ended.clone());
     std::thread::Builder::new().name("pipeline".into()).spawn(move || {
-        at_pipeline.process();
+        defect::or_exit(|| at_pipeline.process());
         ends.store(true, Ordering::Release);
     })?;
-    let uplink = Daemon::look_after(&daemon, uplink, &hangup);
-    daemon.stop(uplink, &ended);
+    defect::or_exit(|| {
+        let uplink = Daemon::look_after(&daemon, uplink, &hangup);
+        daemon.stop(uplink, &ended);
+    });
     Ok(())
 }
 

@@ -24,6 +24,9 @@ pub enum DaemonError {
     /// A secret.
     #[error(transparent)]
     Credential(#[from] CredentialError),
+    /// Folders that cannot be written, a line each.
+    #[error("{0}")]
+    Folders(String),
     /// A camera that is a folder, and no folder.
     #[error("setting camera.folder: is not set; name the folder of the camera's frames")]
     Camera,

@@ -17,13 +17,11 @@ use crate::camera::port::{Port, is_server};
 use crate::camera::readout::{Happening, Readout};
 use crate::camera::replay::{RecordedNight, fits_files};
 use crate::camera::sg4::{Binning, Sg4Host};
-use crate::service::{Finding, Stopwatch, command, disk};
+use crate::service::{Finding, Severity, Stopwatch, command, disk};
 use crate::settings::{CameraKind, Settings, Trigger};
 
 /// How long a camera may take to answer.
 const ANSWER: Duration = Duration::from_secs(12);
-/// Where the package's unit lets the service write.
-const OURS: &str = "/var/lib/nightjar";
 /// Room below which a night of raw frames may not fit, bytes.
 const A_NIGHT: u64 = 20_000_000_000;
 
@@ -65,7 +63,8 @@ fn folders(settings: &Settings) -> Vec<Finding> {
     if let (CameraKind::Folder, Some(folder)) = (settings.camera.kind, &settings.camera.folder) {
         folders.push(("camera", folder.as_path()));
     }
-    let mut findings: Vec<Finding> = folders.into_iter().filter_map(|(name, folder)| writable(name, folder)).collect();
+    let mut findings: Vec<Finding> =
+        folders.into_iter().filter_map(|(name, folder)| writable(name, folder, settings.instance())).collect();
     if findings.is_empty() {
         findings.push(Finding::ok("folders", "all of them can be written"));
     }
@@ -81,16 +80,29 @@ fn folders(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
+/// What keeps the daemon from starting, as it finds out itself, inside its sandbox: folders of its own
+/// that it cannot write, a sentence each.
+pub fn in_the_way(settings: &Settings) -> Vec<String> {
+    let own = ["frames", "spool", "history"];
+    let faults = folders(settings).into_iter().filter(|f| f.severity == Severity::Fault && own.contains(&&*f.subject));
+    faults.map(|fault| format!("[{}] {}; {}", fault.subject, fault.text, fault.remedy)).collect()
+}
+
 /// Why a folder cannot be written, and the drop-in that lets the service do it.
-fn writable(name: &str, folder: &Path) -> Option<Finding> {
-    let there = folder.ancestors().find(|folder| folder.exists())?;
+fn writable(name: &str, folder: &Path, instance: Option<&str>) -> Option<Finding> {
+    let there = folder.ancestors().find(|folder| folder.exists()).filter(|there| there.is_dir())?;
+    // Where the package's unit lets the service write.
+    let (ours, unit) = match instance {
+        Some(name) => (format!("/var/lib/nightjar-{name}"), format!("nightjar@{name}")),
+        None => ("/var/lib/nightjar".into(), "nightjar".into()),
+    };
     let error = access(there, AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK).err()?;
     let shown = folder.display();
-    let remedy = if folder.starts_with(OURS) {
+    let remedy = if folder.starts_with(ours) {
         format!("chown -R nightjar: {shown}, or run the check as root or nightjar")
     } else {
         format!(
-            "let the user nightjar write there, and the service: `systemctl edit nightjar` with [Service] \
+            "let the user nightjar write there, and the service: `systemctl edit {unit}` with [Service] \
              ReadWritePaths={shown}{}",
             if folder.starts_with("/home") { " and ProtectHome=no" } else { "" }
         )

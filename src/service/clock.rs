@@ -43,9 +43,14 @@ impl Stopwatch {
     }
 }
 
-/// Whether the kernel says that its clock is synchronised (`adjtimex(2)`: not `TIME_ERROR` and not
-/// `STA_UNSYNC`); `None` where it does not let us ask.
+/// Whether the host's clock is synchronised: the kernel's word, and where it does not let us ask (in the
+/// service's sandbox) that of systemd-timedated, which is the kernel's too. `None` where neither tells.
 pub fn synchronised() -> Option<bool> {
+    kernel().or_else(super::timedate::synchronised)
+}
+
+/// `adjtimex(2)`: not `TIME_ERROR` and not `STA_UNSYNC`; `None` where it is forbidden.
+fn kernel() -> Option<bool> {
     use nix::libc;
     // SAFETY: `timex` is plain integers, for which all zeros is a value; with `modes` zero the call
     // only reads.

@@ -35,6 +35,8 @@ pub const NO_EXPOSURES: &str = "7f93d2d92eea455596c553ba632fef45";
 pub const MASTERS_MADE: &str = "dcff7cd319f447ba9a7be1b574a44f76";
 /// Settings, masters and references were read again.
 pub const RELOADED: &str = "f2be5a604ad24df28c6fe0d9f59b3602";
+/// A defect of the program.
+pub const DEFECT: &str = "4a1c0f4f3e5b4b52a3e0f5c1d7b6e921";
 
 /// All kinds, by name.
 pub const ALL: &[(&str, &str)] = &[
@@ -54,6 +56,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("NO_EXPOSURES", NO_EXPOSURES),
     ("MASTERS_MADE", MASTERS_MADE),
     ("RELOADED", RELOADED),
+    ("DEFECT", DEFECT),
 ];
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use std::os::unix::fs::MetadataExt;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
+use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
@@ -26,11 +27,25 @@ pub fn start() {
     let filter = EnvFilter::try_from_env("NIGHTJAR_LOG").unwrap_or_else(|_| EnvFilter::new("info,librdkafka=warn"));
     let journal = if standard_error_is_the_journal() { tracing_journald::layer().ok() } else { None };
     let layer = match journal {
-        Some(journal) => journal.with_field_prefix(None).with_syslog_identifier("nightjar".into()).boxed(),
+        Some(journal) => journal
+            .with_field_prefix(None)
+            .with_syslog_identifier("nightjar".into())
+            .with_priority_mappings(priorities())
+            .boxed(),
         None => tracing_subscriber::fmt::layer().event_format(Sentence).with_writer(std::io::stderr).boxed(),
     };
     // Fails only where a log is set up already: that one stays.
     let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+}
+
+/// The levels of syslog(3) that the words mean; the crate's own put `info` a level higher.
+fn priorities() -> PriorityMappings {
+    PriorityMappings {
+        info: Priority::Informational,
+        debug: Priority::Debug,
+        trace: Priority::Debug,
+        ..PriorityMappings::new()
+    }
 }
 
 /// Why the program ends without having done what was asked, a line each: with fields in the journal,

@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod command;
 pub mod credentials;
+pub mod defect;
 pub mod disk;
 pub mod events;
 pub mod finding;
@@ -16,6 +17,7 @@ pub mod metrics;
 pub mod shutdown;
 pub mod status_file;
 pub mod systemd;
+mod timedate;
 
 pub use clock::Stopwatch;
 pub use finding::{Finding, Severity};

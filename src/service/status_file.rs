@@ -1,5 +1,6 @@
 //! The daemon's state as a file for `nightjar status`, replaced as a whole each time.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -36,6 +37,8 @@ impl StatusFile {
         let mut temporary = self.path.clone().into_os_string();
         temporary.push(".tmp");
         std::fs::write(&temporary, serde_json::to_vec_pretty(status)?)?;
+        // The state of the night is no secret; the unit's UMask= is meant for frames and alerts.
+        std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o644))?;
         std::fs::rename(&temporary, &self.path)
     }
 }
@@ -54,5 +57,6 @@ mod tests {
         let read: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         assert_eq!(read["exposures"], 2);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
     }
 }

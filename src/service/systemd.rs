@@ -23,14 +23,16 @@ pub fn stopping(status: &str) {
     tell(&[(daemon::STATE_STOPPING, "1"), (daemon::STATE_STATUS, status)]);
 }
 
+/// How long systemd waits for a sign of life (`WatchdogSec=`); `None` without a watchdog.
+pub fn watchdog() -> Option<Duration> {
+    daemon::watchdog_enabled().ok().filter(|microseconds| *microseconds > 0).map(Duration::from_micros)
+}
+
 /// Feeds the watchdog on a thread of its own, for as long as no stage hangs, until the process
 /// stops. Without a watchdog (`WatchdogSec=` not set) nothing is started.
 pub fn feed_watchdog(hearts: Hearts, shutdown: Shutdown) -> std::io::Result<()> {
-    let microseconds = daemon::watchdog_enabled().unwrap_or(0);
-    if microseconds == 0 {
-        return Ok(());
-    }
-    let pause = Duration::from_micros(microseconds) / 3;
+    let Some(period) = watchdog() else { return Ok(()) };
+    let pause = period / 3;
     std::thread::Builder::new().name("watchdog".into()).spawn(move || {
         let mut hangs = false;
         loop {

@@ -9,6 +9,7 @@
 //! Only `commands` and `night` see [`Settings`]; the stages get values.
 
 mod delivery;
+mod instance;
 mod read;
 mod rules;
 mod science;
@@ -98,7 +99,7 @@ impl Settings {
     pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
         let default = Path::new(DEFAULT_FILE);
         let file = file.or_else(|| default.exists().then_some(default));
-        let mut settings = read::read(file, None)?;
+        let mut settings = read::read(file, None, instance::defaults(file))?;
         settings.file = file.map(Path::to_owned);
         Ok(settings)
     }
@@ -108,7 +109,13 @@ impl Settings {
         file: Option<&Path>,
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, SettingsError> {
-        read::read(file, Some(variables.into_iter().collect()))
+        read::read(file, Some(variables.into_iter().collect()), instance::defaults(file))
+    }
+
+    /// The NAME of `nightjar@NAME.service`, whose settings these are; `None` for the one detector of a
+    /// host, and for a file that is somewhere else.
+    pub fn instance(&self) -> Option<&str> {
+        instance::name_of(self.file.as_deref()?)
     }
 
     /// What the daemon needs beyond what a rehearsal does; all faults at once.

@@ -55,10 +55,14 @@ impl fmt::Display for SettingsError {
 /// The origin of what the environment gave.
 const ENVIRONMENT: &str = "the environment";
 
-/// Reads the file and the environment, or `variables` in its place.
-pub(super) fn read(file: Option<&Path>, variables: Option<HashMap<String, String>>) -> Result<Settings, SettingsError> {
+/// Reads the file and the environment, or `variables` in its place, over the `defaults`.
+pub(super) fn read(
+    file: Option<&Path>,
+    variables: Option<HashMap<String, String>>,
+    defaults: Settings,
+) -> Result<Settings, SettingsError> {
     let sections = collect(file, variables).map_err(|fault| SettingsError { faults: vec![fault] })?;
-    let mut tree = serde_json::to_value(Settings::default()).unwrap_or_default();
+    let mut tree = serde_json::to_value(defaults).unwrap_or_default();
     let mut faults = Vec::new();
     let mut origins = HashMap::new();
     for (section, content) in sections {
