@@ -28,7 +28,7 @@ pub(super) fn join(measure: &Measure<'_>, candidates: &mut Vec<Candidate>, fwhm:
                 if fate[i].is_some() {
                     continue;
                 }
-                if mover && i == first {
+                if mover && i == first && covers(&trail, candidate, fwhm) {
                     fate[i] = Some(Fate::Mover(trail));
                 } else if mover && covers(&trail, candidate, fwhm) {
                     fate[i] = Some(Fate::Part);
@@ -41,10 +41,15 @@ pub(super) fn join(measure: &Measure<'_>, candidates: &mut Vec<Candidate>, fwhm:
     // A long trail may lie in several groups: the strongest candidate of all stands for it.
     let mut movers: Vec<Trail> = Vec::new();
     for (candidate, fate) in candidates.iter().zip(&mut fate) {
-        if movers.iter().any(|trail| covers(trail, candidate, fwhm)) {
+        let own = match fate {
+            Some(Fate::Mover(trail)) => Some(*trail),
+            _ => None,
+        };
+        let again = |other: &Trail| own.is_some_and(|own| (own.x - other.x).hypot(own.y - other.y) < fwhm);
+        if movers.iter().any(|trail| covers(trail, candidate, fwhm) || again(trail)) {
             *fate = Some(Fate::Part);
-        } else if let Some(Fate::Mover(trail)) = fate {
-            movers.push(*trail);
+        } else if let Some(trail) = own {
+            movers.push(trail);
         }
     }
     let mut fates = fate.into_iter();

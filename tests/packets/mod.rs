@@ -78,6 +78,7 @@ pub fn candidate(x: f64, y: f64, flux: f64) -> Candidate {
         chi: 1.1,
         core_chi: 1.0,
         sharpness: 0.0,
+        track: None,
         may_trail: false,
         regular: true,
         aperture14: (size * 0.99, size / 15.0),
