@@ -76,7 +76,11 @@ fn kills_and_broken_brokers_change_no_candid() {
         daemon.exit_code();
         killed += 1;
     }
+    let ready = "is ready";
+    let before = std::fs::read_to_string(rough.path("log")).unwrap().matches(ready).count();
     let mut daemon = rough.start();
+    // All may have been sent before: a signal must not come earlier than who listens to it.
+    wait_until("the daemon is ready", || daemon.times(ready) > before);
     wait_until_sent(&rough, &daemon);
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.exit_code(), Some(0), "{}", daemon.said());
