@@ -22,6 +22,8 @@ const DIPOLE: f64 = 0.35;
 /// Sharpness of cosmic rays and hot pixels, by how much of the source's significance a point source's grows, and
 /// by how much of that of the star it sits on.
 const SHARP: (f64, f64, f64) = (3.2, 0.01, 0.016);
+/// The same of a trail, which has more pixels to show it.
+const SHARP_TRAIL: f64 = 1.2;
 /// What is broader than the PSF by as much, by its sharpness, is no point source.
 const BROAD: (f64, f64, f64) = (-3.3, -0.03, -0.03);
 /// A particle's track fits better than a point source by this much of chi²; many tracks are tried, so that noise makes
@@ -32,12 +34,10 @@ const LIKELY: f64 = 9.0;
 const FAINT: f64 = 8.0;
 /// A point source fits better by this much where sharpness alone must not decide.
 const CLEARLY_A_POINT: f64 = 5.0;
-/// What lies on the track of a particle is part of it unless a point source fits better, by chi².
+/// What lies on the track of a particle is part of it where a track fits better by this much of chi² in its own place.
 const DOUBTFUL: f64 = 10.0;
-/// And where the reference is not empty, unless it is no sharper than a point source.
+/// And where the reference is not empty, where it is sharper than a point source by this much.
 const SLIGHTLY_SHARP: f64 = 0.5;
-/// The same of a trail, which has more pixels to show it.
-const SHARP_TRAIL: f64 = 1.2;
 /// Below this significance a trail cannot be told from a cosmic ray's track.
 const TRAIL_SIGNIFICANCE: f64 = 9.0;
 /// A point source is looked at as a trail below this sharpness.
