@@ -116,7 +116,8 @@ fn session(parameters: &UplinkParameters, spool: &Spool, flaw: Flaw) -> Result<(
         let record = BaseRecord::to(CURSORS).partition(0).key(&key).payload(&text);
         if flaw == Flaw::CursorOutside {
             producer.commit_transaction(PATIENCE)?;
-            std::thread::sleep(Duration::from_millis(30));
+            // So long that most kills come between the two.
+            std::thread::sleep(Duration::from_millis(150));
             plain.send(record).map_err(|(error, _)| error)?;
             plain.flush(PATIENCE)?;
         } else {
