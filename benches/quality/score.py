@@ -4,8 +4,8 @@
     score.py SCENE RUN [SCENE RUN]... [--json FILE] [--list] [--threshold S/N] [--swapped]
 
 SCENE is a folder of scenes.py, RUN one with a candidates.csv (an empty `rejected` makes an alert).
-All scenes are pooled. A change is found when an alert lies within 1.5 px of it, or four times the ideal
-filter's error of a coordinate (at a FWHM of 6 px and S/N 5 that is 3 px), the nearest pairs first; alerts that belong to no change are false, and are "on defects" within 5 px of a cosmic ray, hot
+All scenes are pooled. A change is found when an alert lies within 1.5 px of it, the nearest pairs
+first; alerts that belong to no change are false, and are "on defects" within 5 px of a cosmic ray, hot
 pixel or bad column or within 10 px of a saturated pixel of either frame. Changes near defects and
 trails are counted apart: they are neither missed nor false.
 
@@ -28,8 +28,6 @@ from scipy.spatial import cKDTree
 from scipy.special import ndtr
 
 MATCH = 1.5
-# Or within so many of the ideal filter's errors of a coordinate, where the PSF is so broad that this is more.
-MATCH_ERRORS = 4.0
 BINS = [("3-5", 3, 5), ("5-7", 5, 7), ("7-10", 7, 10), ("10-20", 10, 20), ("20+", 20, np.inf)]
 # What the bars are: name, lowest, highest.
 BARS = {
@@ -90,8 +88,7 @@ class Pair:
             if points.size:
                 tree = cKDTree(self.alert_xy)
                 for t in points:
-                    radius = max(MATCH, MATCH_ERRORS * self.place_error[t].mean())
-                    for a in tree.query_ball_point(self.xy[t], radius):
+                    for a in tree.query_ball_point(self.xy[t], MATCH):
                         pairs.append((np.hypot(*(self.alert_xy[a] - self.xy[t])), t, a))
             for _, t, a in sorted(pairs):
                 if self.alert_of[t] < 0 and owner[a] < 0:

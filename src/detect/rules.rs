@@ -27,7 +27,7 @@ const SHARP_TRAIL: f64 = 1.2;
 /// What is broader than the PSF by as much, by its sharpness, is no point source.
 const BROAD: (f64, f64, f64) = (-3.3, -0.03, -0.03);
 /// A particle's track fits better than a point source by this much of chi²; many tracks are tried, so that noise makes
-/// more of it under a faint source. (On six scenes 0.7 % of the sources below, 0.3 % of those above reach it.)
+/// more of it under a faint source. (On six scenes 1.4 % of the sources below, 0.07 % of those above reach it.)
 const LIKELY_OF_FAINT: f64 = 12.0;
 const LIKELY: f64 = 9.0;
 /// What a faint source is, standard deviations.

@@ -22,8 +22,8 @@ const FLOOR_OF_FEW: f64 = 0.01;
 /// A star is bright from this multiple of the noise of S on.
 const BRIGHT: f64 = 100.0;
 /// The rings about a star in which its flanks, its wings and its halo are judged, FWHM of the broader image, and how far
-/// the halo is allowed for. (With a fifth of the light in a halo of twice the width, 40 false alerts an image stood
-/// 6 to 7 FWHM from stars of 10 to 11 mag.)
+/// the halo is allowed for. (With a quarter of the light in a
+/// halo of twice the width, most of 57 false alerts of an image stood 6 to 7 FWHM from stars of 10 to 11 mag; 15 are left.)
 const FLANKS: [f64; 4] = [0.6, 0.9, 1.3, 1.7];
 const RINGS: [f64; 3] = [2.2, 2.8, 3.5];
 const HALO: [f64; 3] = [5.0, 6.2, 7.4];
