@@ -15,6 +15,7 @@ use super::pace::Pace;
 use super::quiet::Quiet;
 use super::refusals::Refusals;
 use super::session::{self, Carried, Session, Surroundings, Trouble, unix_s};
+use super::silence::Patience;
 use super::{Delivery, UplinkParameters};
 use crate::service::clock::Stopwatch;
 use crate::service::finding::Severity;
@@ -45,6 +46,7 @@ pub struct Courier {
     suspicious: usize,
     singly: bool,
     reported: RefCell<BTreeSet<String>>,
+    patience: Patience,
     certificates: Option<Stopwatch>,
 }
 
@@ -74,6 +76,7 @@ impl Courier {
             suspicious: SUSPICIOUS,
             singly: false,
             reported: RefCell::default(),
+            patience: Patience::default(),
             certificates: None,
         }
     }
@@ -172,6 +175,7 @@ impl Courier {
             stopped: &stopped,
             waiting: &waiting,
             reported: &self.reported,
+            patience: &self.patience,
         })
     }
 

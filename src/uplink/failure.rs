@@ -100,7 +100,7 @@ impl Class {
                 "the account needs IdempotentWrite, or Create, on the cluster: ask who runs the cluster".into()
             }
             Self::UnknownTopic => {
-                "a topic is missing and could not be made: make it, or allow the account to (Create)".into()
+                "a topic, or the brokers that hold it, are missing: if this lasts, make the topic, or allow the account to (Create)".into()
             }
             Self::Replicas => {
                 "too few brokers are in sync for the topic's replication: ask who runs the cluster; [uplink] replication must not exceed the number of brokers".into()

@@ -22,12 +22,13 @@
 //! exposure goes first (or the oldest, as set): after an outage tonight's alerts go out at once and
 //! the backlog follows behind them through the same producer.
 //!
-//! Whatever goes wrong inside a transaction, the producer is dropped and the session starts over
-//! from the broker's cursor, since the commit may have landed. The same after a commit that
-//! succeeded through a disturbed connection: a delayed EndTxn must not act on a later transaction
-//! (KAFKA-17754). The new producer has a new epoch, and the brokers refuse what an older one sent;
-//! so has the one that follows a kill. Hence nothing need be read back after an unclean start but the
-//! cursor: what was noted here as sent and is not in the broker's is told of
+//! Whatever goes wrong inside a transaction, brokers that say nothing for a minute included
+//! (`silence`), the producer is dropped and the session starts over from the broker's cursor, since
+//! the commit may have landed. The same after a commit that succeeded through a disturbed
+//! connection: a delayed EndTxn must not act on a later transaction (KAFKA-17754). The new producer
+//! has a new epoch, and the brokers refuse what an older one sent; so has the one that follows a
+//! kill. Hence nothing need be read back after an unclean start but the cursor: what was noted here
+//! as sent and is not in the broker's is told of
 //! ([`Finding::Forgotten`](crate::spool::Finding::Forgotten)), and `sent/` still has it.
 //!
 //! With [`Delivery::Idempotent`], for clusters that refuse transactions, the same loop runs
@@ -79,6 +80,7 @@ pub mod quiet;
 mod refusals;
 pub mod security;
 mod session;
+mod silence;
 mod topics;
 
 use std::time::Duration;

@@ -13,6 +13,7 @@ use super::broker_cursor;
 use super::client::{self, Fault, SLICE, Watch};
 use super::failure::{Class, classify};
 use super::refusals::Refusals;
+use super::silence::{Patience, Silence};
 use super::topics::{Purpose, Topics};
 use super::{Delivery, UplinkParameters};
 use crate::service::clock::{self, Stopwatch};
@@ -84,6 +85,14 @@ pub struct Surroundings<'a> {
     pub waiting: &'a dyn Fn(Option<Fault>),
     /// Topics and findings that were told of once.
     pub reported: &'a RefCell<BTreeSet<String>>,
+    /// With brokers that say nothing.
+    pub patience: &'a Patience,
+}
+
+/// The time of a transaction.
+struct Timing<'a> {
+    watch: Stopwatch,
+    silence: Silence<'a>,
 }
 
 /// A producer that has been introduced to the broker.
@@ -137,14 +146,14 @@ impl Session {
 
     /// Sends up to about `budget` bytes of what waits, and commits them.
     pub fn deliver(&mut self, around: &Surroundings<'_>, budget: u64, refusals: &Refusals) -> Result<Carried, Trouble> {
-        let watch = Stopwatch::start();
+        let timing = Timing { watch: Stopwatch::start(), silence: around.patience.begin() };
         let transactional = self.transactional;
         self.producer.context().reset();
         self.fresh = false;
         if transactional {
             self.producer.begin_transaction().map_err(|e| self.broker("beginning a transaction", &e))?;
         }
-        let outcome = self.carry(around, budget, refusals, &watch);
+        let outcome = self.carry(around, budget, refusals, &timing);
         if outcome.is_err() && transactional {
             // So that readers need not wait; if this fails too, the next session settles it.
             let _ = self.producer.abort_transaction(2 * SLICE);
@@ -157,7 +166,7 @@ impl Session {
         around: &Surroundings<'_>,
         budget: u64,
         refusals: &Refusals,
-        watch: &Stopwatch,
+        timing: &Timing<'_>,
     ) -> Result<Carried, Trouble> {
         let Surroundings { parameters, spool, .. } = around;
         let mut sent: Vec<Aside> = Vec::new();
@@ -186,7 +195,7 @@ impl Session {
                             .map_err(Trouble::Broker)?;
                         bytes += (message.payload.len() + message.key.len()) as u64;
                         let name = format!("{} {} {} {number}", spool.uuid(), next.epoch, next.sequence);
-                        self.send(around, &message, &name, sent.len(), at, watch)?;
+                        self.send(around, &message, &name, sent.len(), at, timing)?;
                         sent.push(at);
                     }
                     Err(ReadError::Damage(damage)) => {
@@ -205,21 +214,22 @@ impl Session {
             }
             steps.insert(next.sequence, (number, number >= next.count));
         }
-        self.all_delivered(around, &sent, watch)?;
+        self.all_delivered(around, &sent, timing)?;
         let alerts = self.producer.context().delivered();
         if let Some(code) = refusals.suspect_in(&steps) {
             return Err(if alerts == 0 { Trouble::AllRefused(code) } else { Trouble::OthersPass });
         }
         let exposures = steps.values().filter(|(_, complete)| *complete).count() as u64;
         let steps: Vec<(u64, u32)> = steps.into_iter().map(|(sequence, (settled, _))| (sequence, settled)).collect();
-        self.send_cursor(around, &steps, watch)?;
-        self.all_delivered(around, &sent, watch)?;
+        self.send_cursor(around, &steps, timing)?;
+        self.all_delivered(around, &sent, timing)?;
         if parameters.delivery == Delivery::ExactlyOnce {
-            self.commit(around, watch)?;
+            self.commit(around, timing)?;
         }
+        timing.silence.went_through();
         spool.settle(&steps, unix_s())?;
         let doubtful = !self.is_sound();
-        Ok(Carried { alerts, exposures, bytes, seconds: watch.seconds(), doubtful })
+        Ok(Carried { alerts, exposures, bytes, seconds: timing.watch.seconds(), doubtful })
     }
 
     fn broker(&self, doing: &str, error: &KafkaError) -> Trouble {
@@ -228,9 +238,12 @@ impl Session {
         blame(Trouble::Broker(Fault::new(doing, cause.as_ref().unwrap_or(error))), self.producer.context())
     }
 
-    /// What is left of the transaction's time, less a margin to commit in.
-    fn time_left(around: &Surroundings<'_>, watch: &Stopwatch) -> Duration {
-        around.parameters.transaction_timeout.mul_f64(0.9).saturating_sub(watch.elapsed())
+    /// Whether the transaction's time, less a margin to commit in, is over, or the brokers were silent for too long.
+    /// Without transactions a new producer may send twice what was under way: only the former counts there.
+    fn out_of_time(&self, around: &Surroundings<'_>, timing: &Timing<'_>) -> bool {
+        let now = timing.watch.elapsed();
+        now >= around.parameters.transaction_timeout.mul_f64(0.9)
+            || self.transactional && timing.silence.too_long(self.producer.context().delivered(), now)
     }
 
     fn send(
@@ -240,7 +253,7 @@ impl Session {
         name: &str,
         index: usize,
         at: Aside,
-        watch: &Stopwatch,
+        timing: &Timing<'_>,
     ) -> Result<(), Trouble> {
         let mut headers = OwnedHeaders::new_with_capacity(message.headers.len() + 1);
         for (key, value) in &message.headers {
@@ -256,7 +269,7 @@ impl Session {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(Code::QueueFull), back)) => {
                     record = back;
-                    self.wait_a_little(around, watch)?;
+                    self.wait_a_little(around, timing)?;
                 }
                 Err((error, _)) => {
                     return Err(match error.rdkafka_error_code() {
@@ -270,7 +283,7 @@ impl Session {
         }
     }
 
-    fn send_cursor(&self, around: &Surroundings<'_>, steps: &[(u64, u32)], watch: &Stopwatch) -> Result<(), Trouble> {
+    fn send_cursor(&self, around: &Surroundings<'_>, steps: &[(u64, u32)], timing: &Timing<'_>) -> Result<(), Trouble> {
         let cursor = around.spool.cursor_after(steps).encode();
         let key = around.spool.uuid().to_string();
         loop {
@@ -280,26 +293,26 @@ impl Session {
                 .payload(&cursor);
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(Code::QueueFull), _)) => self.wait_a_little(around, watch)?,
+                Err((KafkaError::MessageProduction(Code::QueueFull), _)) => self.wait_a_little(around, timing)?,
                 Err((error, _)) => return Err(self.broker("sending the cursor", &error)),
             }
         }
     }
 
-    fn wait_a_little(&self, around: &Surroundings<'_>, watch: &Stopwatch) -> Result<(), Trouble> {
+    fn wait_a_little(&self, around: &Surroundings<'_>, timing: &Timing<'_>) -> Result<(), Trouble> {
         self.producer.poll(Duration::from_millis(5));
         (around.waiting)(self.producer.context().take_last());
         if (around.stopped)() {
             return Err(Trouble::Stopped);
         }
-        if Self::time_left(around, watch).is_zero() {
+        if self.out_of_time(around, timing) {
             return Err(self.broker("waiting for delivery reports", &KafkaError::Flush(Code::MessageTimedOut)));
         }
         Ok(())
     }
 
     /// Waits for every delivery report; all must be good.
-    fn all_delivered(&self, around: &Surroundings<'_>, sent: &[Aside], watch: &Stopwatch) -> Result<(), Trouble> {
+    fn all_delivered(&self, around: &Surroundings<'_>, sent: &[Aside], timing: &Timing<'_>) -> Result<(), Trouble> {
         let mut rounds = 0_u32;
         loop {
             self.producer.poll(Duration::ZERO);
@@ -329,11 +342,11 @@ impl Session {
             {
                 return Err(self.broker("sending", &error));
             }
-            self.wait_a_little(around, watch)?;
+            self.wait_a_little(around, timing)?;
         }
     }
 
-    fn commit(&self, around: &Surroundings<'_>, watch: &Stopwatch) -> Result<(), Trouble> {
+    fn commit(&self, around: &Surroundings<'_>, timing: &Timing<'_>) -> Result<(), Trouble> {
         loop {
             let error = match self.producer.commit_transaction(SLICE) {
                 Ok(()) => return Ok(()),
@@ -345,7 +358,7 @@ impl Session {
                 KafkaError::Flush(code) => *code == Code::OperationTimedOut,
                 _ => false,
             };
-            if !again || Self::time_left(around, watch).is_zero() {
+            if !again || self.out_of_time(around, timing) {
                 return Err(self.broker("committing", &error));
             }
             if (around.stopped)() {
