@@ -29,10 +29,16 @@ pub fn both(output: &Output) -> String {
 
 /// A night of `exposures` raw frames of 512×512 in one field, with calibration frames and references.
 pub fn small_night(folder: &Path, exposures: usize) -> PathBuf {
+    night_of(folder, (512, 512), exposures)
+}
+
+/// As [`small_night`], with frames of any width and height.
+pub fn night_of(folder: &Path, (width, height): (usize, usize), exposures: usize) -> PathBuf {
     let night = folder.join("frames");
-    let exposures = exposures.to_string();
-    let request = ["--width", "512", "--height", "512", "--fields", "1", "--calibration-frames", "6", "--seed", "5"];
-    succeed(nightjar().arg("sky").arg("--out").arg(&night).args(["--exposures", &exposures]).args(request));
+    let request = ["--fields", "1", "--calibration-frames", "6", "--seed", "5"];
+    let numbers = [("--width", width), ("--height", height), ("--exposures", exposures)];
+    let numbers = numbers.into_iter().flat_map(|(word, number)| [word.to_owned(), number.to_string()]);
+    succeed(nightjar().arg("sky").arg("--out").arg(&night).args(request).args(numbers));
     night
 }
 

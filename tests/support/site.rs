@@ -3,9 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
+use nightjar::service::clock::Stopwatch;
 use nightjar::spool::{Order, Spool, SpoolParameters};
 
-use super::night::{Daemon, frames_of_kind, nightjar, small_night, succeed};
+use super::night::{Daemon, frames_of_kind, night_of, nightjar, succeed};
 
 /// A daemon's folders, with masters and references of the night.
 pub struct Site {
@@ -18,8 +19,13 @@ pub struct Site {
 impl Site {
     /// A site whose night has so many exposures; `uplink` is what stands under `[uplink]`.
     pub fn new(exposures: usize, uplink: &str) -> Self {
+        Self::with_frames((512, 512), exposures, uplink)
+    }
+
+    /// As [`Site::new`], with frames of any width and height.
+    pub fn with_frames(size: (usize, usize), exposures: usize, uplink: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let night = small_night(folder.path(), exposures);
+        let night = night_of(folder.path(), size, exposures);
         let root = folder.path().display();
         for name in ["watched", "masters"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
@@ -59,10 +65,16 @@ impl Site {
 
     /// A frame arrives, as rsync brings it.
     pub fn drop_in(&self, frame: &Path) {
+        self.drop_in_and_time(frame);
+    }
+
+    /// The same; gives the time since the file has its name.
+    pub fn drop_in_and_time(&self, frame: &Path) -> Stopwatch {
         let name = frame.file_name().unwrap().to_string_lossy();
         let unfinished = self.path("watched").join(format!(".{name}.a7B3x"));
         std::fs::copy(frame, &unfinished).unwrap();
         std::fs::rename(unfinished, self.path("watched").join(&*name)).unwrap();
+        Stopwatch::start()
     }
 
     /// Frames that are safe in the frame journal.
