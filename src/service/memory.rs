@@ -167,6 +167,16 @@ fn prefer_large(block: *mut u8, size: usize) -> *mut u8 {
     block
 }
 
+/// Gives back to the system what the C library keeps of freed small blocks. A backlog on its way leaves 70 MB
+/// (measured) of them behind, in the arenas of many threads, that nothing would ever fill again.
+pub fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim(3) touches only what the C library's own lists say is free.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// The largest resident memory of this process so far, MB (10⁶ bytes): `VmHWM` of proc(5). `None`
 /// where there is no `/proc`.
 pub fn peak_rss_mb() -> Option<f64> {

@@ -13,6 +13,9 @@ use crate::spool::Order;
 use crate::time::{Mjd, NightName};
 use crate::uplink::{Delivery, State, Uplink};
 
+/// Freed memory goes back to the system each so many looks.
+const GIVE_BACK_ROUNDS: u64 = 10;
+
 impl Daemon {
     /// Looks once a second until the process stops; gives the uplink that is in force then.
     pub(super) fn look_after(self: &Arc<Self>, mut uplink: Uplink, hangup: &AtomicBool) -> Uplink {
@@ -33,6 +36,9 @@ impl Daemon {
             if rounds.is_multiple_of(TRIM_ROUNDS) {
                 self.trim();
                 self.look_at_disk();
+            }
+            if rounds.is_multiple_of(GIVE_BACK_ROUNDS) {
+                memory::give_back();
             }
             self.build_masters();
             if self.tonight() != night {
