@@ -114,11 +114,21 @@ impl Night {
         self.wait("it is restarted", 20.0, |night| night.appliance.host.property("nightjar", "NRestarts") != restarts);
     }
 
-    /// Resident memory of the daemon, kB.
+    /// Resident memory of the daemon at rest, kB: the least within an exposure's time, and within the time after
+    /// which freed memory goes back to the system.
     fn memory(&self) -> u64 {
-        let status = self.appliance.host.succeed(&format!("cat /proc/{}/status", self.appliance.main_pid()));
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        let resident = || -> u64 {
+            let status = self.appliance.host.succeed(&format!("cat /proc/{}/status", self.appliance.main_pid()));
+            let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        let samples = (self.plan.every_s.max(12.0) * 2.0) as usize;
+        let mut least = u64::MAX;
+        for _ in 0..samples {
+            least = least.min(resident());
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        least
     }
 }
 

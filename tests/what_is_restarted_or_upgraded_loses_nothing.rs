@@ -8,6 +8,8 @@ mod support {
     pub mod night;
 }
 
+use std::path::PathBuf;
+
 use nightjar::service::events;
 use support::appliance::{Appliance, SETTINGS};
 use support::host::{Debian, package};
@@ -82,8 +84,17 @@ fn sighup_takes_what_can_change_and_names_what_cannot() {
     assert_eq!(appliance.main_pid(), before);
 }
 
+/// What is upgraded: the package of an earlier commit, where `NIGHTJAR_EARLIER_PACKAGE` names one
+/// (`packaging/upgrade-from`), else that of this one.
+fn earlier_package() -> PathBuf {
+    std::env::var_os("NIGHTJAR_EARLIER_PACKAGE").map_or_else(|| package("0.1.0-1"), PathBuf::from)
+}
+
 fn upgrade(debian: Debian) {
-    let Some(appliance) = Appliance::configured(debian, 3, HELD, "") else { return };
+    let earlier = earlier_package();
+    let Some(appliance) = Appliance::installed_from(debian, 3, &earlier) else { return };
+    appliance.furnish();
+    appliance.configure(HELD, "");
     let host = &appliance.host;
     let edited = host.succeed(&format!("cat {SETTINGS}"));
     host.succeed("systemctl restart nightjar");
@@ -99,7 +110,7 @@ fn upgrade(debian: Debian) {
     assert!(!killed.contains("SIGKILL") && !killed.contains("timed out"), "{killed}");
     nothing_is_lost(&appliance);
     // And back again: the same formats.
-    let name = package("0.1.0-1").file_name().unwrap().to_string_lossy().into_owned();
+    let name = earlier.file_name().unwrap().to_string_lossy().into_owned();
     host.succeed(&format!("DEBIAN_FRONTEND=noninteractive apt-get install -y --allow-downgrades /opt/{name}"));
     wait_until("it runs", || host.property("nightjar", "SubState") == "running");
     nothing_is_lost(&appliance);

@@ -31,6 +31,10 @@
 //! as sent and is not in the broker's is told of
 //! ([`Finding::Forgotten`](crate::spool::Finding::Forgotten)), and `sent/` still has it.
 //!
+//! What cannot be survived with a client that takes no new epoch for each transaction (KIP-890 is not in
+//! librdkafka 2.12.1): an EndTxn that acts twice while its connection lives. It commits what is open then without
+//! its cursor. TCP makes no such copy; the campaign's control does, and finds alerts twice.
+//!
 //! With [`Delivery::Idempotent`], for clusters that refuse transactions, the same loop runs
 //! without the transaction; after a crash at most one window of alerts arrives twice, recognisable
 //! by the header `spool`.

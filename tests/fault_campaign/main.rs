@@ -13,7 +13,7 @@
 //! | `kills` | SIGKILL of the sender in mid-transaction, the broker killed besides | cursor outside the transaction |
 //! | `network` | drop, reset, one way, loss, 1 Mbit/s, flapping, unplugged; thin link; backlog; two outages; silence before a reader | |
 //! | `brokers` | three brokers hang, die, hand over, restart in turn | delivery errors ignored |
-//! | `protocol` | requests and replies lost, late, repeated | cursor read before `init_transactions` |
+//! | `protocol` | requests and replies lost, late, repeated | cursor read before `init_transactions`; a request that acts again unnoticed |
 //! | `changes` | topic, limit, permission, password, certificate changed; identities that expire | |
 //! | `zombies` | a stopped sender whose copy goes on; a snapshot put back | |
 //! | `backlog` | 40 GB wait | |

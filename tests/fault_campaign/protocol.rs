@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::kafka::{Kafka, free_ports};
 use crate::oracle::Oracle;
 use crate::proxy::{Fate, Proxy, Request};
-use crate::row::{Chance, Row, runs};
+use crate::row::{Chance, Row, long, not_run, runs};
 use crate::sender::{BYTES, COUNT, Job, Sender};
 
 fn fates(chance: &mut Chance) -> [Fate; 6] {
@@ -59,6 +59,33 @@ fn replies_and_requests_that_are_lost_late_or_repeated() {
     row.assert_clean(title);
 }
 
+/// An EndTxn that comes again while the producer goes on with the same epoch ends the transaction that is open then,
+/// with its alerts and without its cursor. TCP brings a request once, so that only a client's own repetition can do
+/// it, on a connection that broke: Nightjar takes a new epoch then. Here a proxy does it behind the client's back.
+#[test]
+fn control_a_request_that_acts_again_unnoticed_is_found_out() {
+    let title = "control: EndTxn acts again and the client notices nothing (no TCP does that)";
+    if !long() {
+        return not_run(title, "in the long run only");
+    }
+    let Some((proxy, kafka)) = broker_behind_a_proxy() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut sender = Sender::start(&Job::new(&folder.path().join("spool"), &kafka.through(), "c"));
+    let mut oracle = Oracle::start(&kafka.bootstrap(), COUNT, BYTES);
+    let (mut row, mut chance) = (Row::default(), Chance(0x0bad_0e4d_7788_1234));
+    assert!(sender.wait(60.0, |s| s.sessions() > 0), "{:?}", sender.troubles());
+    for _ in runs(0, 150) {
+        let before = proxy.struck();
+        proxy.plan(Request::EndTxn, Fate::RequestCopied(chance.ms(10, 600)));
+        assert!(sender.wait(60.0, |_| proxy.struck() > before), "{:?}", sender.troubles());
+        std::thread::sleep(chance.ms(0, 400));
+        oracle.owe(&sender.names());
+        oracle.check(120.0, &mut row);
+    }
+    row.print(title);
+    assert!(row.doubled > 0, "the campaign would not notice KAFKA-17754: {row:?}");
+}
+
 /// KAFKA-17754: after a connection that broke inside a transaction, a new producer epoch.
 #[test]
 fn a_broken_connection_inside_a_transaction_costs_the_producer_its_epoch() {
@@ -84,7 +111,7 @@ fn a_reader_waits_no_longer_than_the_reply_is_late() {
     let mut sender = Sender::start(&Job::new(&folder.path().join("spool"), &kafka.through(), "w"));
     let mut oracle = Oracle::start(&kafka.bootstrap(), COUNT, BYTES);
     assert!(sender.wait(60.0, |s| s.sessions() > 0), "{:?}", sender.troubles());
-    let silence = Duration::from_secs(if crate::row::long() { 20 } else { 5 });
+    let silence = Duration::from_secs(if long() { 20 } else { 5 });
     let before = proxy.struck();
     proxy.plan(Request::EndTxn, Fate::ReplyLate(silence));
     assert!(sender.wait(60.0, |_| proxy.struck() > before));

@@ -42,8 +42,11 @@ pub enum Fate {
     RequestLost,
     /// The request waits somewhere and comes late, its connection being gone.
     RequestLate(Duration),
-    /// The request is done, and comes once more on another connection.
+    /// The request is done, its reply is lost with the connection, and it comes once more, late: with the client's
+    /// own repetition that makes three.
     RequestTwice(Duration),
+    /// The request comes once more on another connection, and the client notices nothing. No TCP does that.
+    RequestCopied(Duration),
     /// The request is held back, and then goes on as if nothing had been.
     RequestHeld(Duration),
 }
@@ -134,7 +137,11 @@ fn join(client: TcpStream, server: TcpStream, broker: u16, plan: Arc<Mutex<Plan>
                     later(broker, request, after);
                     break;
                 }
-                Some(Fate::RequestTwice(after)) => later(broker, request.clone(), after),
+                Some(Fate::RequestCopied(after)) => later(broker, request.clone(), after),
+                Some(Fate::RequestTwice(after)) => {
+                    later(broker, request.clone(), after);
+                    theirs.lock().unwrap().insert(correlation, Fate::ReplyLost);
+                }
                 Some(Fate::RequestHeld(time)) => std::thread::sleep(time),
                 Some(fate) => _ = theirs.lock().unwrap().insert(correlation, fate),
                 None => {}

@@ -28,10 +28,15 @@ pub struct Appliance {
 impl Appliance {
     /// A host on which the package is installed and nothing is configured; its camera has so many exposures.
     pub fn installed(debian: Debian, exposures: usize) -> Option<Self> {
+        Self::installed_from(debian, exposures, &package("0.1.0-1"))
+    }
+
+    /// As [`Appliance::installed`], from any package.
+    pub fn installed_from(debian: Debian, exposures: usize, from: &Path) -> Option<Self> {
         let host = Host::boot(debian)?;
         let folder = tempfile::tempdir().unwrap();
         let night = small_night(folder.path(), exposures.max(1));
-        host.install(&package("0.1.0-1"));
+        host.install(from);
         host.succeed(&format!("install -d -m 755 {WATCHED}"));
         let frames = frames_of_kind(&night, "light");
         Some(Self { host, frames, night, folder })
