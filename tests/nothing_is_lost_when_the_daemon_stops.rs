@@ -8,6 +8,8 @@ mod support {
     pub mod site;
 }
 
+use nightjar::camera::journal::FrameJournal;
+use nightjar::exposure::ExposureId;
 use nix::sys::signal::Signal;
 use support::night::wait_until;
 use support::site::Site;
@@ -92,4 +94,36 @@ fn a_second_sigterm_stops_at_once_and_the_next_start_finishes() {
     again.signal(Signal::SIGTERM);
     assert_eq!(again.exit_code(), Some(0));
     assert_eq!(site.spooled().len(), 1);
+}
+
+#[test]
+fn an_exposure_on_which_the_work_hung_five_times_is_closed_and_the_night_goes_on() {
+    let site = Site::new(3, HELD);
+    let mut daemon = site.start();
+    wait_until("the daemon is ready", || daemon.times("is ready") == 1);
+    for frame in &site.frames {
+        site.drop_in(frame);
+    }
+    wait_until("every frame is in the journal", || site.in_journal() == 3);
+    daemon.signal(Signal::SIGKILL);
+    daemon.exit_code();
+    let said = daemon.said();
+    let journal = FrameJournal::open(&site.path("journal")).unwrap();
+    let undone = |id: &ExposureId| !said.contains(&format!("exposure {id} field"));
+    let frames = journal.frames().unwrap();
+    let poison = &frames.iter().find(|frame| undone(&frame.id)).expect("all were done: nothing is shown").id;
+    for _ in 0..5 {
+        journal.note_hang(poison).unwrap();
+    }
+    let mut daemon = site.start();
+    wait_until("it is closed", || daemon.times(&format!("exposure {poison} field")) == 1);
+    wait_until("the others make alerts", || daemon.times("alerts in") == 2);
+    assert_eq!(daemon.times("the work on it hung 5 times"), 1, "{}", daemon.said());
+    daemon.signal(Signal::SIGTERM);
+    daemon.exit_code();
+    let mut daemon = site.start();
+    wait_until("the daemon is ready", || daemon.times("is ready") == 3);
+    daemon.signal(Signal::SIGTERM);
+    daemon.exit_code();
+    assert_eq!(daemon.times("the work on it hung"), 1, "it is closed for good\n{}", daemon.said());
 }

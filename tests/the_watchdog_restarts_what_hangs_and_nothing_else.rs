@@ -44,6 +44,8 @@ fn a_stage_that_hangs_is_restarted_and_its_exposure_is_done() {
     let told = host.journal(&format!("-u nightjar MESSAGE_ID={}", events::STAGE_HUNG));
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!(told[0]["NIGHTJAR_STAGE"], "subtract");
+    // It is noted beside the frame: five of them close it.
+    assert_eq!(host.succeed("cat /var/lib/nightjar/frames/*.hung"), "+");
     wait_until("the exposure is in the spool", || appliance.unsent() == 1);
     assert_eq!(host.property("nightjar", "NRestarts"), "1");
 }

@@ -110,8 +110,7 @@ fn upgrade(debian: Debian) {
     assert!(!killed.contains("SIGKILL") && !killed.contains("timed out"), "{killed}");
     nothing_is_lost(&appliance);
     // And back again: the same formats.
-    let name = earlier.file_name().unwrap().to_string_lossy().into_owned();
-    host.succeed(&format!("DEBIAN_FRONTEND=noninteractive apt-get install -y --allow-downgrades /opt/{name}"));
+    host.install(&earlier);
     wait_until("it runs", || host.property("nightjar", "SubState") == "running");
     nothing_is_lost(&appliance);
 }

@@ -5,6 +5,7 @@
 //!   20261124-031522.fits          a frame, whole and on disk; done or not, the ledger knows
 //!   20261124-031607.120.fits.fz   one that came from a file keeps that file's bytes and form
 //!   20261124-031652.fits.tmp      one that is being written; removed at the next start
+//!   20261124-031607.hung          how often the work on a frame hung, a byte each; goes with the frame
 //! ```
 //!
 //! A frame is written under a `.tmp` name, synchronised, renamed, and the folder synchronised; only
@@ -14,7 +15,7 @@
 //! removed first; one that is not done is never removed.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
@@ -27,6 +28,9 @@ use crate::time::NightName;
 
 /// Endings of frames; the longer ones first.
 const ENDINGS: [&str; 3] = [".fits.gz", ".fits.fz", ".fits"];
+
+/// Ending of the notes about frames whose processing hung.
+const HUNG: &str = "hung";
 
 /// Why the journal did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -177,10 +181,36 @@ impl FrameJournal {
             let age = frame.id.night().map(|night| tonight.nid() - night.nid());
             if age.is_some_and(|nights| nights > keep_nights as i32) && is_done(&frame.id) {
                 std::fs::remove_file(&frame.path).map_err(fault(&frame.path, "an old frame cannot be removed"))?;
+                let _ = std::fs::remove_file(self.note(&frame.id));
                 removed += 1;
             }
         }
         Ok(removed)
+    }
+
+    /// Notes that the work on a frame hung; durable on return.
+    ///
+    /// # Errors
+    ///
+    /// When the note cannot be written.
+    pub fn note_hang(&self, id: &ExposureId) -> Result<(), JournalError> {
+        let path = self.note(id);
+        let write = || {
+            let mut file = File::options().create(true).append(true).open(&path)?;
+            file.write_all(b"+")?;
+            file.sync_all()?;
+            File::open(&self.folder)?.sync_all()
+        };
+        write().map_err(fault(&path, "cannot be written"))
+    }
+
+    /// How often the work on a frame hung.
+    pub fn hangs(&self, id: &ExposureId) -> u64 {
+        std::fs::metadata(self.note(id)).map_or(0, |note| note.len())
+    }
+
+    fn note(&self, id: &ExposureId) -> PathBuf {
+        self.folder.join(format!("{id}.{HUNG}"))
     }
 
     fn files(&self) -> Result<Vec<PathBuf>, JournalError> {
@@ -262,6 +292,18 @@ mod tests {
         let journal = FrameJournal::open(folder.path()).unwrap();
         assert_eq!(journal.frames().unwrap(), []);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn hangs_are_counted_over_restarts_and_are_no_frames() {
+        let folder = tempfile::tempdir().unwrap();
+        let exposure = id("20261124-031522");
+        for _ in 0..2 {
+            FrameJournal::open(folder.path()).unwrap().note_hang(&exposure).unwrap();
+        }
+        let journal = FrameJournal::open(folder.path()).unwrap();
+        assert_eq!((journal.hangs(&exposure), journal.hangs(&id("20261124-031607"))), (2, 0));
+        assert_eq!(journal.frames().unwrap(), []);
     }
 
     #[test]

@@ -35,6 +35,8 @@ use crate::uplink::{State, Uplink};
 
 /// Longest time a stage may take for one frame before the watchdog is no longer fed, in its periods.
 const STAGE_DEADLINE: u32 = 2;
+/// An exposure whose work hung so often is closed with that as its reason.
+const MOST_HANGS: u64 = 5;
 /// How often state is looked at and shown.
 const LOOK: Duration = Duration::from_secs(1);
 /// Pause before something that was missing is looked for again.
@@ -122,7 +124,8 @@ pub fn run(settings: &Settings) -> Result<(), DaemonError> {
         }
     }
     systemd::ready("ready");
-    systemd::feed_watchdog(daemon.hearts.clone(), shutdown.clone())?;
+    let hung = daemon.clone();
+    systemd::feed_watchdog(daemon.hearts.clone(), shutdown.clone(), move |exposure| hung.note_hang(exposure))?;
     tracing::info!(message_id = events::STARTED, "nightjar {} is ready: {camera}", env!("CARGO_PKG_VERSION"));
 
     let at_camera = daemon.clone();
@@ -195,7 +198,22 @@ impl Daemon {
                 Err(ScienceError(reason)) => tracing::error!("{reason}; those in use stay in use"),
             }
         }
-        self.night.prepare(waiting)
+        match self.journal.hangs(&waiting.kept.id) {
+            hangs @ MOST_HANGS.. => {
+                let file = waiting.kept.path.display();
+                let reason =
+                    format!("the work on it hung {hangs} times; {file} is kept: look at the disk, or report the frame");
+                Night::refuse(waiting, reason)
+            }
+            _ => self.night.prepare(waiting),
+        }
+    }
+
+    /// Work that hangs ends with the process. An exposure that does it again and again must not end the night.
+    fn note_hang(&self, exposure: &ExposureId) {
+        if let Err(error) = self.journal.note_hang(exposure) {
+            tracing::error!("{error}");
+        }
     }
 
     fn finish(&self, mut prepared: Prepared) -> ControlFlow<()> {

@@ -100,16 +100,21 @@ impl Night {
         let science = self.science();
         let (mut seconds, mut clock) = (StageSeconds::default(), Stopwatch::start());
         let raw = {
-            let _beat = self.hearts.begin("read");
+            let _beat = self.hearts.begin("read", &waiting.kept.id);
             guarded(|| science.read(&waiting))
         };
         seconds.read = clock.lap();
         let frame = raw.and_then(|raw| {
-            let _beat = self.hearts.begin("calibrate");
+            let _beat = self.hearts.begin("calibrate", &waiting.kept.id);
             guarded(|| science.calibrate(raw))
         });
         seconds.calibrate = clock.lap();
         Prepared { waiting, seconds, frame }
+    }
+
+    /// The first half of an exposure that is not looked at: [`Night::finish`] writes the reason down.
+    pub fn refuse(waiting: Waiting, reason: String) -> Prepared {
+        Prepared { waiting, seconds: StageSeconds::default(), frame: Err(reason) }
     }
 
     /// The second half: from the calibrated frame to durable alerts.
@@ -122,7 +127,7 @@ impl Night {
         let room = self.keeping.reserve()?;
         let frame = std::mem::replace(&mut prepared.frame, Err("the frame was used".into()));
         let compared = frame.and_then(|frame| {
-            let _beat = self.hearts.begin("subtract");
+            let _beat = self.hearts.begin("subtract", &prepared.waiting.kept.id);
             guarded(|| science.compare(frame))
         });
         let compared = match compared {
@@ -135,7 +140,7 @@ impl Night {
         let seconds = &mut prepared.seconds;
         [seconds.register, seconds.subtract, seconds.detect] = compared;
         let mut watch = Stopwatch::start();
-        let _beat = self.hearts.begin("alert");
+        let _beat = self.hearts.begin("alert", &prepared.waiting.kept.id);
         let mut alerts = match self.keeping.packets(&detections)? {
             Ok(alerts) => alerts,
             Err(error) => return self.without_alerts(prepared, error.to_string()),

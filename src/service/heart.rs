@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::clock::Stopwatch;
+use crate::exposure::ExposureId;
 
 /// The work in hand, stage by stage; clones share it.
 #[derive(Debug, Clone)]
@@ -20,7 +21,16 @@ pub struct Hearts {
 #[derive(Debug, Default)]
 struct Working {
     next: u64,
-    beats: HashMap<u64, (&'static str, Stopwatch)>,
+    beats: HashMap<u64, (Work, Stopwatch)>,
+}
+
+/// What a stage works on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Work {
+    /// The stage.
+    pub stage: &'static str,
+    /// The exposure.
+    pub exposure: ExposureId,
 }
 
 /// A piece of work in hand; dropping it says that it is done.
@@ -36,19 +46,19 @@ impl Hearts {
         Self { deadline, at_work: Arc::default() }
     }
 
-    /// `stage` begins a piece of work.
-    pub fn begin(&self, stage: &'static str) -> Beat {
+    /// `stage` begins to work on `exposure`.
+    pub fn begin(&self, stage: &'static str, exposure: &ExposureId) -> Beat {
         let mut working = self.working();
         let number = working.next;
         working.next += 1;
-        working.beats.insert(number, (stage, Stopwatch::start()));
+        working.beats.insert(number, (Work { stage, exposure: exposure.clone() }, Stopwatch::start()));
         drop(working);
         Beat { hearts: self.clone(), number }
     }
 
-    /// A stage that is past its deadline.
-    pub fn hung(&self) -> Option<&'static str> {
-        self.working().beats.values().find(|(_, since)| since.elapsed() > self.deadline).map(|(stage, _)| *stage)
+    /// Work that is past its deadline.
+    pub fn hung(&self) -> Option<Work> {
+        self.working().beats.values().find(|(_, since)| since.elapsed() > self.deadline).map(|(work, _)| work.clone())
     }
 
     /// How long a piece of work may take.
@@ -76,9 +86,10 @@ mod tests {
     fn a_quiet_day_is_healthy_and_a_hung_stage_is_not() {
         let hearts = Hearts::new(Duration::ZERO);
         assert_eq!(hearts.hung(), None);
-        let beat = hearts.begin("subtract");
+        let exposure = ExposureId::from_stored("20261124-031522");
+        let beat = hearts.begin("subtract", &exposure);
         std::thread::sleep(Duration::from_millis(2));
-        assert_eq!(hearts.hung(), Some("subtract"));
+        assert_eq!(hearts.hung(), Some(Work { stage: "subtract", exposure }));
         drop(beat);
         assert_eq!(hearts.hung(), None);
     }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use systemd::daemon;
 
+use super::heart::Work;
 use super::{Hearts, Shutdown, events};
+use crate::exposure::ExposureId;
 use crate::service::shutdown::Phase;
 
 /// The settings are read and the spool is recovered.
@@ -29,8 +31,12 @@ pub fn watchdog() -> Option<Duration> {
 }
 
 /// Feeds the watchdog on a thread of its own, for as long as no stage hangs, until the process
-/// stops. Without a watchdog (`WatchdogSec=` not set) nothing is started.
-pub fn feed_watchdog(hearts: Hearts, shutdown: Shutdown) -> std::io::Result<()> {
+/// stops. `note` hears of work that hangs. Without a watchdog (`WatchdogSec=` not set) nothing is started.
+pub fn feed_watchdog(
+    hearts: Hearts,
+    shutdown: Shutdown,
+    note: impl Fn(&ExposureId) + Send + 'static,
+) -> std::io::Result<()> {
     let Some(period) = watchdog() else { return Ok(()) };
     let pause = period / 3;
     std::thread::Builder::new().name("watchdog".into()).spawn(move || {
@@ -41,11 +47,13 @@ pub fn feed_watchdog(hearts: Hearts, shutdown: Shutdown) -> std::io::Result<()> 
                     hangs = false;
                     tell(&[(daemon::STATE_WATCHDOG, "1")]);
                 }
-                Some(stage) if !hangs => {
+                Some(Work { stage, exposure }) if !hangs => {
                     hangs = true;
+                    note(&exposure);
                     tracing::error!(
                         message_id = events::STAGE_HUNG,
                         nightjar_stage = stage,
+                        nightjar_exposure = %exposure,
                         "{stage} has not moved for {:.0} s: systemd will restart nightjar, and the exposure is done again",
                         hearts.deadline().as_secs_f64()
                     );

@@ -70,7 +70,7 @@ fn control_a_request_that_acts_again_unnoticed_is_found_out() {
     }
     let Some((proxy, kafka)) = broker_behind_a_proxy() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let mut sender = Sender::start(&Job::new(&folder.path().join("spool"), &kafka.through(), "c"));
+    let sender = Sender::start(&Job::new(&folder.path().join("spool"), &kafka.through(), "c"));
     let mut oracle = Oracle::start(&kafka.bootstrap(), COUNT, BYTES);
     let (mut row, mut chance) = (Row::default(), Chance(0x0bad_0e4d_7788_1234));
     assert!(sender.wait(60.0, |s| s.sessions() > 0), "{:?}", sender.troubles());

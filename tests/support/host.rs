@@ -184,11 +184,13 @@ impl Host {
         fs::write(to, text).unwrap();
     }
 
-    /// Installs a package, without any network.
+    /// Installs a package over whatever version is there, without any network. Settings that were edited stay: the
+    /// answer that dpkg proposes.
     pub fn install(&self, package: &Path) -> String {
         let name = package.file_name().unwrap().to_string_lossy().into_owned();
         self.put(package, &format!("/opt/{name}"));
-        self.succeed(&format!("DEBIAN_FRONTEND=noninteractive apt-get install -y /opt/{name} 2>&1"))
+        let words = "-y --allow-downgrades -o Dpkg::Options::=--force-confold";
+        self.succeed(&format!("DEBIAN_FRONTEND=noninteractive apt-get install {words} /opt/{name} 2>&1"))
     }
 
     /// The journal's records of the unit since boot, newest last, as journald gives them to machines;
