@@ -13,7 +13,7 @@ mod support {
     pub mod night;
 }
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -202,6 +202,9 @@ fn every_exposure_of_it_is_accounted_for() {
     });
     let late = night.memory();
     night.appliance.host.succeed("systemctl stop nightjar");
+    let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join("a-night-of-mishaps.log");
+    std::fs::write(&log, night.appliance.host.succeed("journalctl --no-pager -o short -t nightjar")).unwrap();
+    println!("its journal: {}", log.display());
     let (exposures, missed, alerts) = accounted_for(&night);
 
     let growth = late as f64 / early as f64 - 1.0;
@@ -212,9 +215,14 @@ fn every_exposure_of_it_is_accounted_for() {
     if night.plan.long {
         assert!(growth < 0.05, "memory grew from {early} to {late} kB");
     }
-    let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join("a-night-of-mishaps.log");
-    std::fs::write(&log, night.appliance.host.succeed("journalctl --no-pager -o short -t nightjar")).unwrap();
-    println!("its journal: {}", log.display());
+}
+
+/// When the shutter of a frame opened and closed, unix seconds.
+fn shutter(path: &Path) -> (f64, f64) {
+    let header = nightjar::fits::read_header(path).unwrap();
+    let start: nightjar::time::Mjd = header.text(&["DATE-OBS"]).unwrap().parse().unwrap();
+    let open = start.unix_seconds();
+    (open, open + header.number(&["EXPTIME"]).unwrap())
 }
 
 /// The ledger against the frames, and against Kafka; gives exposures, missed ones and alerts.
@@ -257,12 +265,33 @@ fn accounted_for(night: &Night) -> (usize, usize, u64) {
     numbers.sort_unstable();
     assert_eq!(numbers, (1..=numbers.len() as u32).collect::<Vec<_>>());
 
+    // One camera: no exposure begins before another has ended, whenever it was read out.
+    let mut shutter: Vec<(f64, f64)> = frames.iter().map(|path| shutter(path)).collect();
+    shutter.sort_by(|a, b| a.0.total_cmp(&b.0));
+    for (before, after) in shutter.iter().zip(&shutter[1..]) {
+        assert!(after.0 > before.1 - 0.3, "an exposure of {before:?} and one of {after:?} (unix s) overlap");
+    }
+
     let promised: u64 = kept.iter().map(|(.., alerts)| alerts).sum();
     let records = night.kafka.read_all("nightjar_20", true);
     let candids: BTreeSet<&str> = records
         .iter()
         .flat_map(|record| record.headers.iter().filter(|(name, _)| name == "candid").map(|(_, value)| value.as_str()))
         .collect();
+    if records.len() as u64 != promised {
+        // Which, and as what they were sent.
+        let mut sent: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
+        for record in &records {
+            let header = |name: &str| record.headers.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value);
+            sent.entry((header("exposure"), header("candid"))).or_default().insert(header("spool"));
+        }
+        println!("sent more than once: {:#?}", sent.iter().filter(|(_, names)| names.len() > 1).collect::<Vec<_>>());
+        let of_exposure =
+            |id: &str| records.iter().filter(|r| r.headers.contains(&("exposure".into(), id.into()))).count();
+        for (id, _, _, alerts) in kept.iter().filter(|(id, _, _, alerts)| of_exposure(id) as u64 != *alerts) {
+            println!("{id}: {alerts} alerts in the ledger, {} on Kafka", of_exposure(id));
+        }
+    }
     assert_eq!((records.len() as u64, candids.len() as u64), (promised, promised), "lost or twice");
     assert!(promised > 0);
     (kept.len(), missed.len(), promised)

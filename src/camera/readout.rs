@@ -30,12 +30,13 @@ pub enum When {
         /// Closed.
         close_s: f64,
     },
-    /// By the clock of the arguments.
+    /// By the clock of the arguments, seconds; less than 0 for a frame that the camera took before that clock began
+    /// and kept.
     Ours {
         /// Opened.
-        open: Duration,
+        open_s: f64,
         /// Closed.
-        close: Duration,
+        close_s: f64,
     },
 }
 
@@ -222,8 +223,8 @@ fn link_frame(frame: link::Received) -> WiredFrame {
             When::Utc { open_s: open_us as f64 / 1e6, close_s: close_us as f64 / 1e6 }
         }
         Shutter::Ago { open_us, close_us } => When::Ours {
-            open: frame.begun.saturating_sub(Duration::from_micros(open_us)),
-            close: frame.begun.saturating_sub(Duration::from_micros(close_us)),
+            open_s: frame.begun.as_secs_f64() - open_us as f64 / 1e6,
+            close_s: frame.begun.as_secs_f64() - close_us as f64 / 1e6,
         },
     };
     WiredFrame {
@@ -259,7 +260,10 @@ fn of_sg4(event: sg4::Event) -> Happening {
             height: frame.height,
             pixels: frame.pixels,
             missing: Vec::new(),
-            when: When::Ours { open: frame.opened, close: frame.opened + frame.exposure },
+            when: When::Ours {
+                open_s: frame.opened.as_secs_f64(),
+                close_s: (frame.opened + frame.exposure).as_secs_f64(),
+            },
             kind: Some(if frame.light { FrameKind::Light } else { FrameKind::Dark }),
             header: Header::new(),
         })),
@@ -284,7 +288,16 @@ mod tests {
         assert_eq!(frame.header.get("FIELDID"), Some(&Value::Integer(512)));
         assert_eq!(frame.header.number(&["GAIN"]), Some(6.2));
         assert_eq!(frame.header.text(&["BIASSEC"]).as_deref(), Some("[1:1,1:2]"));
-        assert_eq!(frame.when, When::Ours { open: Duration::from_secs(69), close: Duration::from_secs(99) });
+        assert_eq!(frame.when, When::Ours { open_s: 69.0, close_s: 99.0 });
         assert_eq!(frame.kind, Some(FrameKind::Flat));
+    }
+
+    #[test]
+    fn a_frame_that_the_camera_took_before_the_host_was_there_keeps_its_time() {
+        let mut begin = link::plain_begin(4, 2, Purpose::Light);
+        begin.shutter = Shutter::Ago { open_us: 31_000_000, close_us: 1_000_000 };
+        let (begun, pixels) = (Duration::from_millis(250), vec![1; 8]);
+        let frame = link_frame(link::Received { session: 3, frame: 7, begin, begun, pixels, missing: Vec::new() });
+        assert_eq!(frame.when, When::Ours { open_s: -30.75, close_s: -0.75 });
     }
 }

@@ -230,12 +230,14 @@ impl Wired<'_> {
     fn keep(&self, run: &Run, frame: WiredFrame, now: Duration) -> Result<(), String> {
         let (number, missing) = (frame.number, frame.missing.iter().map(|range| range.len()).sum::<usize>());
         let order = run.order.as_ref().filter(|order| order.number == number);
-        let utc = |at: Duration| Mjd::from_unix_seconds(run.offset_s + at.as_secs_f64());
-        let (mut start, exposure_s, opened) = match frame.when {
-            When::Utc { open_s, close_s } => (Mjd::from_unix_seconds(open_s), (close_s - open_s).max(0.0), now),
-            When::Ours { open, close } => {
+        let utc = |at_s: f64| Mjd::from_unix_seconds(run.offset_s + at_s);
+        let (mut start, exposure_s, opened_s) = match frame.when {
+            When::Utc { open_s, close_s } => {
+                (Mjd::from_unix_seconds(open_s), (close_s - open_s).max(0.0), now.as_secs_f64())
+            }
+            When::Ours { open_s, close_s } => {
                 let latency = if self.camera.kind == CameraKind::Sg4 { self.camera.shutter_latency_s } else { 0.0 };
-                (utc(open).plus_seconds(latency), close.saturating_sub(open).as_secs_f64(), open)
+                (utc(open_s).plus_seconds(latency), (close_s - open_s).max(0.0), open_s)
             }
         };
         // To the millisecond, as the name of the exposure has it.
@@ -249,7 +251,7 @@ impl Wired<'_> {
             // Another frame of the same millisecond.
             start = start.plus_seconds(1e-3);
         }
-        let clock_step_s = run.step.filter(|(at, _)| *at >= opened).map(|(_, by)| by);
+        let clock_step_s = run.step.filter(|(at, _)| at.as_secs_f64() >= opened_s).map(|(_, by)| by);
         let pointing = order.and_then(|order| order.pointing.clone());
         let known = Circumstances { start, exposure_s, pointing, clock_step_s };
         let Some(kept) = complete(frame, &known, &self.fields) else {

@@ -115,13 +115,12 @@ fn from_the_list(header: &mut Header, fields: &FieldList) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use super::*;
     use crate::camera::readout::When;
 
     fn frame(header: Header) -> WiredFrame {
-        let when = When::Ours { open: Duration::ZERO, close: Duration::ZERO };
+        let when = When::Ours { open_s: 0.0, close_s: 0.0 };
         let (pixels, missing) = ((0..12).collect(), std::iter::once(4..7).collect());
         WiredFrame {
             session: 9,
