@@ -115,7 +115,6 @@ fn from_the_list(header: &mut Header, fields: &FieldList) {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
     use crate::camera::readout::When;
 
