@@ -18,6 +18,8 @@ use crate::settings::Settings;
 
 /// Longest sleep.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long to wait for a line that takes nothing at the moment.
+const FULL: Duration = Duration::from_millis(1);
 /// Time that a simulated detector takes to be read out.
 const READOUT: Duration = Duration::from_millis(100);
 
@@ -200,8 +202,13 @@ impl Device<'_> {
                 Machine::Sg4(camera) => camera.deadline(),
             };
             let wait = deadline.map_or(LOOK, |at| at.saturating_sub(now).min(LOOK));
-            let busy = line.has_room() && self.free_at <= now + LOOK && self.has_more();
-            match line.receive(if busy { Duration::ZERO } else { wait }) {
+            let room = line.has_room();
+            let busy = room && self.free_at <= now + LOOK && self.has_more();
+            match line.receive(match (busy, room) {
+                (true, _) => Duration::ZERO,
+                (false, true) => wait,
+                (false, false) => FULL.min(wait),
+            }) {
                 Some(bytes) if bytes.is_empty() => return Ok(()),
                 Some(bytes) if !self.mishaps.faults().silent => {
                     let (bytes, _) = self.mishaps.pass(bytes);

@@ -13,7 +13,7 @@ use nix::pty::openpty;
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 
 /// Packets that may wait to be written.
-const ROOM: usize = 8;
+const ROOM: usize = 32;
 
 /// A line that carries bytes.
 pub struct Line {

@@ -58,6 +58,15 @@ impl Site {
         self.folder.path().join(name)
     }
 
+    /// Puts a wired camera at this device in the place of the watched folder.
+    pub fn wire(&self, device: &str) {
+        let text = std::fs::read_to_string(&self.settings).unwrap();
+        let (camera, rest) = text.split_once("[frames]").unwrap();
+        assert!(camera.starts_with("[camera]"));
+        let wired = format!("[camera]\nkind = \"serial\"\ndevice = \"{device}\"\n[frames]{rest}");
+        std::fs::write(&self.settings, wired).unwrap();
+    }
+
     /// Starts the daemon.
     pub fn start(&self) -> Daemon {
         Daemon::start(&self.settings, &self.path("log"))
