@@ -39,8 +39,6 @@ pub enum Codec {
     Null,
     /// As every Avro reader takes it.
     Deflate,
-    /// Faster; needs a reader with Zstandard.
-    Zstd,
 }
 
 impl Codec {
@@ -48,12 +46,11 @@ impl Codec {
         match self {
             Self::Null => b"null",
             Self::Deflate => b"deflate",
-            Self::Zstd => b"zstandard",
         }
     }
 
     fn of(name: &[u8]) -> Option<Self> {
-        [Self::Null, Self::Deflate, Self::Zstd].into_iter().find(|codec| codec.name() == name)
+        [Self::Null, Self::Deflate].into_iter().find(|codec| codec.name() == name)
     }
 
     fn compress(self, data: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
@@ -66,7 +63,6 @@ impl Codec {
                 let length = compressor.deflate_compress(data, out).map_err(io::Error::other)?;
                 out.truncate(length);
             }
-            Self::Zstd => *out = zstd::bulk::compress(data, 1)?,
         }
         Ok(())
     }
@@ -91,7 +87,6 @@ impl Codec {
                     }
                 }
             }
-            Self::Zstd => zstd::bulk::decompress(data, MOST_BLOCK_BYTES).map_err(|_| damaged()),
         }
     }
 }
@@ -270,6 +265,14 @@ impl Reader {
         }
         self.at += size as u64 + 16;
         Ok(Some((at, count, self.codec.decompress(&packed)?)))
+    }
+
+    /// The block that begins at byte `at`: how many records it holds, and their bytes.
+    pub fn block_at(&mut self, at: u64) -> io::Result<(i64, Vec<u8>)> {
+        self.file.seek(SeekFrom::Start(at))?;
+        self.at = at;
+        let ended = || io::Error::new(io::ErrorKind::InvalidData, "it is shorter than its index says");
+        self.block()?.map(|(_, count, bytes)| (count, bytes)).ok_or_else(ended)
     }
 
     /// An Avro `long`; `None` at the end of the file.

@@ -3,7 +3,7 @@
 //! A file's rows are committed before it gets its name. Rows whose file is not there belong to a run
 //! that died between the two; they are removed at the next start, and the alerts come again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params};
@@ -35,6 +35,21 @@ pub struct Row {
     pub place: Option<(i32, i64)>,
     /// Headers of the message, JSON.
     pub headers: Option<String>,
+}
+
+/// Where an alert is.
+#[derive(Debug, Clone)]
+pub struct Located {
+    /// Start of its exposure.
+    pub jd: f64,
+    /// Its file, in the folder of the night.
+    pub file: String,
+    /// Where its block begins.
+    pub block: u64,
+    /// Which record of the block.
+    pub record: i64,
+    /// Name of its exposure, where the message said it.
+    pub exposure: Option<String>,
 }
 
 /// The index of a night, open.
@@ -162,13 +177,41 @@ impl Index {
         read().map_err(|error: rusqlite::Error| self.failed(&error))
     }
 
-    /// Name of the exposure of every alert whose message said it.
-    pub fn exposures(&self) -> Result<Vec<(i64, String)>, ArchiveError> {
+    /// When and where each object was first seen: the earliest of what `firsts` has and what is here.
+    pub fn first_places(&self, firsts: &mut HashMap<String, (f64, f64, f64)>) -> Result<(), ArchiveError> {
+        let mut read = || {
+            let mut rows = self.connection.prepare_cached("SELECT object, jd, ra, dec FROM alerts")?;
+            let mut rows = rows.query([])?;
+            while let Some(row) = rows.next()? {
+                let seen = (row.get(1)?, row.get::<_, Option<f64>>(2)?, row.get::<_, Option<f64>>(3)?);
+                let (jd, Some(ra), Some(dec)) = seen else { continue };
+                let first = firsts.entry(row.get(0)?).or_insert((jd, ra, dec));
+                if jd < first.0 {
+                    *first = (jd, ra, dec);
+                }
+            }
+            Ok(())
+        };
+        read().map_err(|error: rusqlite::Error| self.failed(&error))
+    }
+
+    /// Where every alert is, in order of time.
+    pub fn by_time(&self) -> Result<Vec<Located>, ArchiveError> {
         let read = || {
-            let mut rows = self
-                .connection
-                .prepare_cached("SELECT candid, exposure FROM alerts WHERE exposure IS NOT NULL")?;
-            rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+            let mut rows = self.connection.prepare_cached(
+                "SELECT a.jd, f.name, a.block, a.record, a.exposure FROM alerts a JOIN files f ON f.number = a.file
+                 ORDER BY a.jd, f.name, a.block, a.record",
+            )?;
+            let located = |row: &rusqlite::Row<'_>| {
+                Ok(Located {
+                    jd: row.get(0)?,
+                    file: row.get(1)?,
+                    block: row.get::<_, i64>(2)? as u64,
+                    record: row.get(3)?,
+                    exposure: row.get(4)?,
+                })
+            };
+            rows.query_map([], located)?.collect()
         };
         read().map_err(|error: rusqlite::Error| self.failed(&error))
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import socket
 import tempfile
@@ -40,6 +41,14 @@ def properties(brokers: str, file: Path | None) -> dict[str, Any]:
     if password.exists():
         found["sasl.password"] = password.read_text().strip()
     return found
+
+
+def quiet_logger() -> logging.Logger:
+    """Where the client's own log goes: nowhere, unless somebody listens. What matters comes as errors."""
+    logger = logging.getLogger("nightjar_filters.kafka")
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+    return logger
 
 
 class Journal:

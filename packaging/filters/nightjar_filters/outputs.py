@@ -8,6 +8,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from .connection import quiet_logger
 from .trouble import TRY_AGAIN, Trouble
 
 NIGHT = re.compile(r"(.*?)_?([0-9]{8})(?:_.*)?")
@@ -18,7 +19,7 @@ class Outputs:
     """Names topics and makes them."""
 
     def __init__(self, properties: dict[str, Any], prefix: str, replication: int) -> None:
-        self._admin = AdminClient(properties)
+        self._admin = AdminClient({**properties, "logger": quiet_logger()})
         self._prefix = prefix
         self._replication = replication
         self._known: dict[tuple[str, str, bool], str] = {}

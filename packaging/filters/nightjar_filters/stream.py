@@ -27,7 +27,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from .connection import Journal
+from .connection import Journal, quiet_logger
 from .judge import Judge, Verdict, say
 from .outputs import Outputs
 from .trouble import TRY_AGAIN, Trouble
@@ -73,12 +73,14 @@ class Stream:
         self._assignments = 0
         self._told: set[str] = set()
         self._empty_since = time.monotonic()
-        common = {**properties, "error_cb": Journal(), "client.id": "nightjar-filter"}
+        common = {**properties, "error_cb": Journal(), "client.id": "nightjar-filter", "logger": quiet_logger()}
         self._consumer = Consumer(
             {
                 "topic.metadata.refresh.interval.ms": 10000,  # a night's topic appears within this time
                 "queued.max.messages.kbytes": 65536,
                 "session.timeout.ms": 10000,
+                # A process that comes back under its name takes its partitions up at once.
+                "group.instance.id": plan.instance,
                 **common,
                 "group.id": plan.group,
                 "auto.offset.reset": "latest" if plan.from_end else "earliest",
