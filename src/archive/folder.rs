@@ -109,6 +109,6 @@ pub fn files_of(night: &Path) -> Result<Vec<PathBuf>, ArchiveError> {
 }
 
 fn listed(folder: &Path) -> Result<Vec<PathBuf>, ArchiveError> {
-    let list = || fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect();
-    list().map_err(|error: io::Error| ArchiveError::read(folder, &error))
+    let list = || -> io::Result<Vec<PathBuf>> { fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect() };
+    list().map_err(|error| ArchiveError::read(folder, &error))
 }

@@ -167,19 +167,19 @@ impl Index {
 
     /// Number and CRC of every alert of a file, in the order in which they lie there.
     pub fn sums(&self, name: &str) -> Result<Vec<(i64, u32)>, ArchiveError> {
-        let read = || {
+        let read = || -> rusqlite::Result<Vec<(i64, u32)>> {
             let mut rows = self.connection.prepare_cached(
                 "SELECT candid, crc FROM alerts WHERE file = (SELECT number FROM files WHERE name = ?1)
                  ORDER BY block, record",
             )?;
             rows.query_map([name], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         };
-        read().map_err(|error: rusqlite::Error| self.failed(&error))
+        read().map_err(|error| self.failed(&error))
     }
 
     /// When and where each object was first seen: the earliest of what `firsts` has and what is here.
     pub fn first_places(&self, firsts: &mut HashMap<String, (f64, f64, f64)>) -> Result<(), ArchiveError> {
-        let mut read = || {
+        let mut read = || -> rusqlite::Result<()> {
             let mut rows = self.connection.prepare_cached("SELECT object, jd, ra, dec FROM alerts")?;
             let mut rows = rows.query([])?;
             while let Some(row) = rows.next()? {
@@ -192,12 +192,12 @@ impl Index {
             }
             Ok(())
         };
-        read().map_err(|error: rusqlite::Error| self.failed(&error))
+        read().map_err(|error| self.failed(&error))
     }
 
     /// Where every alert is, in order of time.
     pub fn by_time(&self) -> Result<Vec<Located>, ArchiveError> {
-        let read = || {
+        let read = || -> rusqlite::Result<Vec<Located>> {
             let mut rows = self.connection.prepare_cached(
                 "SELECT a.jd, f.name, a.block, a.record, a.exposure FROM alerts a JOIN files f ON f.number = a.file
                  ORDER BY a.jd, f.name, a.block, a.record",
@@ -213,7 +213,7 @@ impl Index {
             };
             rows.query_map([], located)?.collect()
         };
-        read().map_err(|error: rusqlite::Error| self.failed(&error))
+        read().map_err(|error| self.failed(&error))
     }
 }
 

@@ -117,12 +117,13 @@ def on_kafka(judge: Judge, line: argparse.Namespace) -> None:
         stream = Stream(known, plan, judge, Outputs(known, line.to or line.prefix, line.replication))
         stream.check_topics()
         say(f"judging {', '.join(topics)} with {names}, group {group}")
-        stream.run(lambda: stop["asked"], notify)
+        try:
+            stream.run(lambda: stop["asked"], notify)
+        finally:
+            for sentence in judge.summary():
+                say(sentence)
     except KafkaException as error:
         raise Trouble(f"kafka: {error}; look at --brokers and --kafka", TRY_AGAIN) from error
-    finally:
-        for sentence in judge.summary():
-            say(sentence)
     if lock is not None:
         lock.close()
 
