@@ -3,7 +3,6 @@
 Messages that are no packets are in the topic as well."""
 
 import collections
-import importlib.util
 import io
 import os
 import pathlib
@@ -12,10 +11,10 @@ import sys
 import tempfile
 
 import fastavro
+from campaign import read
 from confluent_kafka import Producer
 
-HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILTERS = '''
 from nightjar_filters import AlertFilter
 
@@ -33,14 +32,11 @@ class Broken(AlertFilter):
 '''
 
 
-def reader_of_campaign():
-    """`read` of the campaign beside this file."""
-    spec = importlib.util.spec_from_file_location("campaign", HERE / "campaign.py")
-    module = importlib.util.module_from_spec(spec)
-    source = (HERE / "campaign.py").read_text().rsplit("\nmain()", 1)[0]
-    exec(compile(source, spec.origin, "exec"), module.__dict__ | {"__file__": spec.origin}, namespace := {})
-    module.__dict__.update(namespace)
-    return namespace["read"]
+def run(broker: str, *words: str) -> subprocess.Popen:
+    """The command, started."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "packaging/filters")}
+    line = [sys.executable, "-m", "nightjar_filters", *words, "--brokers", broker]
+    return subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def main() -> None:
@@ -55,10 +51,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         file = pathlib.Path(place, "two.py")
         file.write_text(FILTERS)
-        line = [sys.executable, "-m", "nightjar_filters", str(file), "--brokers", broker, "--prefix", prefix]
-        line += ["--to", f"{prefix}two", "--replication", "1", "--batch", "11", "--to-end"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "packaging/filters"), "RUNTIME_DIRECTORY": place}
-        group = [subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+        absent = run(broker, str(file), "--topics", "nowhere_20261124_programid1")
+        told = absent.communicate(timeout=120)[1]
+        if absent.returncode != 1 or "there is no topic nowhere_20261124_programid1; there are: " not in told:
+            sys.exit(f"a missing topic: {told}")
+        print(told.strip())
+        words = ["--prefix", prefix, "--to", f"{prefix}two", "--replication", "1", "--batch", "11", "--to-end"]
+        group = [run(broker, str(file), *words) for _ in range(3)]
         said = [process.communicate(timeout=240)[1] for process in group]
     if any(process.returncode for process in group):
         sys.exit("\n".join(said))
@@ -66,7 +65,6 @@ def main() -> None:
     for path in folder.glob("*.avro"):
         (alert,) = fastavro.reader(io.BytesIO(path.read_bytes()))
         alerts[alert["candid"]] = alert
-    read = reader_of_campaign()
     faults = []
 
     def hold(name: str, wanted: set[int], dead: bool = False) -> list:
