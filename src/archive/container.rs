@@ -252,8 +252,8 @@ impl Reader {
 
     /// The next block: its place in the file, how many records it holds, and their bytes one after the other.
     pub fn block(&mut self) -> io::Result<Option<(u64, i64, Vec<u8>)>> {
-        let damaged = || io::Error::new(io::ErrorKind::InvalidData, format!("it is damaged from byte {}", self.at));
         let at = self.at;
+        let damaged = || io::Error::new(io::ErrorKind::InvalidData, format!("it is damaged from byte {at}"));
         let Some(count) = self.long()? else { return Ok(None) };
         let size = self.long()?.and_then(|size| usize::try_from(size).ok());
         let size = size.filter(|size| *size <= MOST_BLOCK_BYTES).ok_or_else(damaged)?;
