@@ -23,8 +23,8 @@ pub struct Folder {
 /// What an archive holds of a topic.
 #[derive(Debug, Default)]
 pub struct Held {
-    /// The offset after the last one, by topic and partition.
-    pub following: BTreeMap<(String, i32), i64>,
+    /// The ranges of offsets that files answer for (first, after the last), by topic and partition.
+    pub ranges: BTreeMap<(String, i32), Vec<(i64, i64)>>,
     /// The highest number of a file, by topic.
     pub numbers: BTreeMap<String, u64>,
 }
@@ -67,9 +67,8 @@ impl Folder {
         for night in nights_of(&self.root)? {
             for path in files_of(&night)? {
                 let reader = Reader::open(&path).map_err(|error| ArchiveError::read(&path, &error))?;
-                for (partition, (_, following)) in &reader.positions {
-                    let known = held.following.entry((reader.topic.clone(), *partition)).or_insert(0);
-                    *known = (*known).max(*following);
+                for (partition, range) in &reader.positions {
+                    held.ranges.entry((reader.topic.clone(), *partition)).or_default().push(*range);
                 }
                 let number = held.numbers.entry(reader.topic.clone()).or_insert(0);
                 *number = (*number).max(number_of(&path).unwrap_or(0));

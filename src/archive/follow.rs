@@ -43,7 +43,7 @@ pub struct Plan {
     pub most_seconds: f64,
     /// Stop when everything that is there is archived.
     pub to_end: bool,
-    /// Trust the files alone where the group's positions are ahead of them.
+    /// Begin where the topics begin and take what no file answers for, whatever the group had.
     pub from_files: bool,
 }
 
@@ -59,11 +59,22 @@ pub struct Done {
 }
 
 type Place = (String, i32);
+type Ranges = BTreeMap<Place, Vec<(i64, i64)>>;
+
+/// The offset after the last that a file answers for.
+fn following(ranges: &Ranges, place: &Place) -> Option<i64> {
+    ranges.get(place)?.iter().map(|(_, following)| *following).max()
+}
+
+/// Whether a file answers for this offset.
+fn is_held(ranges: &Ranges, place: &Place, offset: i64) -> bool {
+    ranges.get(place).is_some_and(|list| list.iter().any(|(first, following)| (*first..*following).contains(&offset)))
+}
 
 /// What the callbacks of the consumer know and tell.
 struct Hands {
-    /// The offset after the last in a file, by place.
-    following: Mutex<BTreeMap<Place, i64>>,
+    /// The ranges that files answer for, by place.
+    ranges: Mutex<Ranges>,
     /// Where each of this process's places goes on.
     starts: Mutex<BTreeMap<Place, i64>>,
     changed: AtomicBool,
@@ -104,15 +115,16 @@ impl Hands {
     /// group went on.
     fn place(&self, consumer: &BaseConsumer<Self>, places: &mut TopicPartitionList) -> Result<(), KafkaError> {
         let committed = consumer.committed_offsets(places.clone(), CALL)?;
-        let following = locked(&self.following);
+        let ranges = locked(&self.ranges);
         let mut starts = locked(&self.starts);
         starts.clear();
         for one in committed.elements() {
             let place = (one.topic().to_owned(), one.partition());
             let group = one.offset().to_raw().filter(|offset| *offset >= 0);
-            let files = following.get(&place).copied();
+            let files = following(&ranges, &place);
             let start = match (files, group) {
-                (Some(files), Some(group)) if group > files && !self.from_files => {
+                _ if self.from_files => None,
+                (Some(files), Some(group)) if group > files => {
                     tracing::warn!(
                         "{} {}: the group is {} messages ahead of this folder; another process of the group has them, \
                          or files were lost: `nightjar archive verify` tells, and --from-files fetches them again",
@@ -123,7 +135,7 @@ impl Hands {
                     Some(group)
                 }
                 (Some(files), _) => Some(files),
-                (None, group) => group.filter(|_| !self.from_files),
+                (None, group) => group,
             };
             let offset = start.map_or(Offset::Beginning, Offset::Offset);
             places.set_partition_offset(&place.0, place.1, offset)?;
@@ -156,7 +168,7 @@ pub fn follow(
     let folder = Folder::take(&plan.out)?;
     let held = folder.held()?;
     let hands = Hands {
-        following: Mutex::new(held.following),
+        ranges: Mutex::new(held.ranges),
         starts: Mutex::new(BTreeMap::new()),
         changed: AtomicBool::new(false),
         from_files: plan.from_files,
@@ -268,11 +280,17 @@ impl Follower {
             Some(Ok(message)) => {
                 let place = (message.topic().to_owned(), message.partition());
                 self.quiet = Stopwatch::start();
-                let mut starts = locked(&context.starts);
-                // An older message is in a file already.
-                if let Some(start) = starts.get_mut(&place).filter(|start| message.offset() >= **start) {
-                    *start = message.offset() + 1;
-                    drop(starts);
+                let taken = {
+                    let mut starts = locked(&context.starts);
+                    let start = starts.get_mut(&place).filter(|start| message.offset() >= **start);
+                    start.map(|start| *start = message.offset() + 1).is_some()
+                };
+                if taken && is_held(&locked(&context.ranges), &place, message.offset()) {
+                    // The range of an open file must not reach over what another file answers for.
+                    if self.keeper.answers_for(&place) {
+                        self.commit(true)?;
+                    }
+                } else if taken {
                     let taken = Message {
                         topic: message.topic(),
                         partition: message.partition(),
@@ -321,11 +339,10 @@ impl Follower {
                 return Ok(());
             }
             self.keeper.publish(&due)?;
-            let mut following = locked(&self.consumer.context().following);
-            for (partition, (_, after)) in &due.positions {
-                following.insert((due.topic.clone(), *partition), *after);
+            for (partition, range) in &due.positions {
+                let place = (due.topic.clone(), *partition);
+                locked(&self.consumer.context().ranges).entry(place).or_default().push(*range);
             }
-            drop(following);
             // The files are what counts; the group's positions are for those who watch the lag.
             if let Err(error) = self.consumer.commit(&positions(&due, true), CommitMode::Sync) {
                 tracing::debug!("the group's positions: {error}");
@@ -337,10 +354,10 @@ impl Follower {
     /// Goes back to where the files end, as far as the partitions are still this process's.
     fn rewind(&mut self) {
         let context = self.consumer.context();
-        let following = locked(&context.following).clone();
+        let ranges = locked(&context.ranges).clone();
         let places: Vec<Place> = locked(&context.starts).keys().cloned().collect();
         for place in places {
-            let start = following.get(&place).copied();
+            let start = following(&ranges, &place).filter(|_| !context.from_files);
             let offset = start.map_or(Offset::Beginning, Offset::Offset);
             if self.consumer.seek(&place.0, place.1, offset, CALL).is_ok() {
                 locked(&context.starts).insert(place, start.unwrap_or(0));

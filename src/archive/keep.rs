@@ -144,6 +144,11 @@ impl Keeper {
         Ok(())
     }
 
+    /// Whether an open file has alerts of this topic and partition.
+    pub fn answers_for(&self, place: &(String, i32)) -> bool {
+        self.open.values().any(|(_, open)| open.topic == place.0 && open.positions.contains_key(&place.1))
+    }
+
     /// The files that are large or old enough; all of them where `all`. Each topic and partition, with
     /// the first offset and the one after the last.
     pub fn due(&self, all: bool) -> Vec<Due> {

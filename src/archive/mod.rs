@@ -57,7 +57,7 @@ pub enum ArchiveError {
         cause: String,
     },
     /// A file or folder cannot be read.
-    #[error("{}: {cause}; look at the path and the disk, or move the file away and its alerts are fetched again while Kafka has them", path.display())]
+    #[error("{}: {cause}; look at the path and the disk, or move the file away: `nightjar archive --from-files` fetches its alerts again while Kafka has them", path.display())]
     Read {
         /// Where.
         path: PathBuf,
@@ -65,7 +65,7 @@ pub enum ArchiveError {
         cause: String,
     },
     /// A file holds what its schema does not allow.
-    #[error("{}: its records do not fit its schema; move it away and its alerts are fetched again while Kafka has them", .0.display())]
+    #[error("{}: its records do not fit its schema; move it away: `nightjar archive --from-files` fetches its alerts again while Kafka has them", .0.display())]
     Damaged(PathBuf),
     /// Kafka.
     #[error("{0}")]

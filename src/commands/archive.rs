@@ -86,7 +86,7 @@ struct Follow {
     /// Stop when everything that is there is archived
     #[arg(long)]
     to_end: bool,
-    /// Fetch again what the group has had and this folder has not
+    /// Begin where the topics begin, and take what no file of this folder has
     #[arg(long)]
     from_files: bool,
 }

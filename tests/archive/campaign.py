@@ -1,0 +1,80 @@
+"""An archive that is killed again and again: campaign.py NIGHTJAR BROKER TOPIC OUT KILLS.
+
+Afterwards what plain fastavro finds in its files is held against what plain Python reads from the topic: the set of candid,
+how often each is there, and the records themselves. The index has to say the same. Prints one line of figures."""
+
+import collections
+import io
+import os
+import pathlib
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import fastavro
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "filters"))
+from campaign import Ear, read  # noqa: E402
+
+
+def main() -> None:
+    """The campaign."""
+    program, broker, topic, out, kills = sys.argv[1], sys.argv[2], sys.argv[3], pathlib.Path(sys.argv[4]), int(sys.argv[5])
+    line = [program, "archive", "--brokers", broker, "--topics", topic, "--out", str(out), "--megabytes", "1", "--seconds", "1"]
+    chance = random.Random(4)
+    ear = Ear()
+    grown = set()
+    for _ in range(kills):
+        process = subprocess.Popen(line, env={**os.environ, "NOTIFY_SOCKET": ear.address}, stderr=subprocess.DEVNULL)
+        ear.wait(1)
+        # From before the group is joined to the middle of one of the files.
+        time.sleep(chance.uniform(0.0, 2.0))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        ear.forget()
+        grown.add(len(list(out.rglob("*.avro"))))
+    last = subprocess.run([*line, "--to-end"], capture_output=True, text=True, timeout=400)
+    if last.returncode:
+        sys.exit(last.stderr)
+    unfinished = list(out.rglob("*.tmp"))
+
+    held: dict[int, list] = collections.defaultdict(list)
+    files = sorted(out.rglob("*.avro"))
+    for path in files:
+        with open(path, "rb") as file:
+            for record in fastavro.reader(file):
+                held[record["candid"]].append(record)
+    messages = read(broker, topic)
+    lost = changed = 0
+    there = set()
+    for message in messages:
+        (record,) = fastavro.reader(io.BytesIO(message.value()))
+        there.add(record["candid"])
+        lost += record["candid"] not in held
+        changed += record["candid"] in held and held[record["candid"]][0] != record
+    twice = sum(len(records) > 1 for records in held.values())
+    more = sum(candid not in there for candid in held)
+    rows = collections.Counter()
+    wrong = 0
+    for path in out.rglob("index.sqlite"):
+        for row in sqlite3.connect(path).execute("SELECT candid, object, jd, ra, dec, mag, fid, exposure FROM alerts"):
+            rows[row[0]] += 1
+            record = held[row[0]][0]
+            seen = record["candidate"]
+            # The packet's float, as the index keeps it: the same number with more digits.
+            wrong += row[1:5] != (record["objectId"], seen["jd"], seen["ra"], seen["dec"])
+            wrong += row[5] != seen["magpsf"] or row[6] != seen["fid"] or not row[7]
+    wrong += rows != collections.Counter(dict.fromkeys(held, 1))
+    print(
+        f"{kills} kills, {len(grown)} of them with other files than before: {len(messages)} in the topic, {len(held)} in"
+        f" {len(files)} files decoded by fastavro, {lost} lost, {twice} twice, {more} too many, {changed} changed,"
+        f" {wrong} wrong in the index, {len(unfinished)} unfinished"
+    )
+    if lost or twice or more or changed or wrong or unfinished or not messages:
+        sys.exit(1)
+
+
+main()
