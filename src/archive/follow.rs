@@ -56,6 +56,8 @@ pub struct Done {
     pub bytes: u64,
     /// Messages that are no alerts.
     pub refused: u64,
+    /// Seconds from the first message to the last file.
+    pub seconds: f64,
 }
 
 type Place = (String, i32);
@@ -180,7 +182,7 @@ pub fn follow(
     consumer.subscribe(&topics).map_err(|error| fault("subscribing", &error))?;
     ready();
     let probe = if plan.to_end { Some(probe(config)?) } else { None };
-    Follower { consumer, keeper, probe, quiet: Stopwatch::start() }.run(shutdown)
+    Follower { consumer, keeper, probe, quiet: Stopwatch::start(), since: None, seconds: 0.0 }.run(shutdown)
 }
 
 fn consumer(config: &ClientConfig, plan: &Plan, hands: Hands) -> Result<BaseConsumer<Hands>, ArchiveError> {
@@ -240,6 +242,9 @@ struct Follower {
     probe: Option<BaseConsumer>,
     /// Time since the last message or change of the group.
     quiet: Stopwatch,
+    /// Time since the first message, and what it was when the last file got its name.
+    since: Option<Stopwatch>,
+    seconds: f64,
 }
 
 impl Follower {
@@ -263,7 +268,7 @@ impl Follower {
         if outcome.is_err() {
             self.keeper.discard();
         }
-        outcome.map(|()| Done { alerts: self.keeper.kept, bytes: self.keeper.bytes, refused: self.keeper.refused })
+        outcome.map(|()| Done { alerts: self.keeper.kept, bytes: self.keeper.bytes, refused: self.keeper.refused, seconds: self.seconds })
     }
 
     /// One message, or a fifth of a second without any.
@@ -280,6 +285,7 @@ impl Follower {
             Some(Ok(message)) => {
                 let place = (message.topic().to_owned(), message.partition());
                 self.quiet = Stopwatch::start();
+                self.since.get_or_insert_with(Stopwatch::start);
                 let taken = {
                     let mut starts = locked(&context.starts);
                     let start = starts.get_mut(&place).filter(|start| message.offset() >= **start);
@@ -339,6 +345,7 @@ impl Follower {
                 return Ok(());
             }
             self.keeper.publish(&due)?;
+            self.seconds = self.since.map_or(0.0, |since| since.seconds());
             for (partition, range) in &due.positions {
                 let place = (due.topic.clone(), *partition);
                 locked(&self.consumer.context().ranges).entry(place).or_default().push(*range);

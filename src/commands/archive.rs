@@ -129,7 +129,8 @@ fn follow(args: &Follow, settings: &Settings) -> Result<(), Failure> {
         0 => String::new(),
         n => format!("; {n} messages are no alerts and lie in refused/"),
     };
-    eprintln!("{} alerts archived, {:.1} MB of messages{refused}", done.alerts, done.bytes as f64 / 1e6);
+    let megabytes = done.bytes as f64 / 1e6;
+    eprintln!("{} alerts archived, {megabytes:.1} MB of messages in {:.1} s{refused}", done.alerts, done.seconds);
     Ok(())
 }
 
