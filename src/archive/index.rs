@@ -61,14 +61,24 @@ pub struct Index {
 
 impl Index {
     /// Opens the index of the night in `folder`, makes it when there is none, and makes it agree
-    /// with the files that are there.
+    /// with the files that are there. For the process that holds the archive's folder: of another's
+    /// it would remove the rows of a file that is about to get its name.
     pub fn open(folder: &Path) -> Result<Self, ArchiveError> {
-        let path = folder.join(INDEX);
-        let connection = Connection::open(&path).map_err(|error| ArchiveError::index(&path, &error))?;
-        let index = Self { connection, folder: folder.to_owned() };
-        index.prepare().map_err(|error| ArchiveError::index(&path, &error))?;
+        let index = Self::at(folder)?;
+        index.prepare().map_err(|error| index.failed(&error))?;
         index.agree()?;
         Ok(index)
+    }
+
+    /// Opens it for reading: as [`Index::open`] where the folder is `held` by this process, else as it is.
+    pub fn look(folder: &Path, held: bool) -> Result<Self, ArchiveError> {
+        if held { Self::open(folder) } else { Self::at(folder) }
+    }
+
+    fn at(folder: &Path) -> Result<Self, ArchiveError> {
+        let path = folder.join(INDEX);
+        let connection = Connection::open(&path).map_err(|error| ArchiveError::index(&path, &error))?;
+        Ok(Self { connection, folder: folder.to_owned() })
     }
 
     fn prepare(&self) -> rusqlite::Result<()> {

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use super::ArchiveError;
 use super::container::Reader;
 use super::corners::{Pinned, footprint};
-use super::folder::nights_of;
+use super::folder::{Folder, nights_of};
 use super::index::{Index, Located};
 use super::kind::Tree;
 use super::remembered::{Values, detection, limit};
@@ -41,11 +41,12 @@ pub struct Rebuilt {
 
 /// Writes what the archive in `root` knows into `history`, which is new. `rcid` picks one detector of several.
 pub fn rebuild(root: &Path, history: &mut History, rcid: Option<i32>) -> Result<Rebuilt, ArchiveError> {
+    let held = Folder::take(root).ok();
     let nights = nights_of(root)?;
     let mut firsts = HashMap::new();
     let mut indices = Vec::new();
     for night in &nights {
-        let index = Index::open(night)?;
+        let index = Index::look(night, held.is_some())?;
         index.first_places(&mut firsts)?;
         indices.push(index);
     }

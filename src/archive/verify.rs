@@ -11,7 +11,7 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::ArchiveError;
-use super::folder::{files_of, night_of, nights_of};
+use super::folder::{Folder, files_of, night_of, nights_of};
 use super::index::{Index, for_each_record};
 use super::packet::Unpacker;
 use crate::service::clock::Stopwatch;
@@ -72,10 +72,12 @@ impl Compared {
 /// Reads every record of every night, or of one, and holds it against the index.
 pub fn verify_files(root: &Path, night: Option<&str>) -> Result<Vec<NightReport>, ArchiveError> {
     let mut reports = Vec::new();
+    // An archive that is being written to is looked at as it is.
+    let held = Folder::take(root).ok();
     for folder in nights_of(root)? {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if night.is_none_or(|wanted| wanted == name) {
-            reports.push(verify_night(&folder, name)?);
+            reports.push(verify_night(&folder, name, held.is_some())?);
         }
     }
     if reports.is_empty() {
@@ -85,9 +87,9 @@ pub fn verify_files(root: &Path, night: Option<&str>) -> Result<Vec<NightReport>
     Ok(reports)
 }
 
-fn verify_night(folder: &Path, night: String) -> Result<NightReport, ArchiveError> {
+fn verify_night(folder: &Path, night: String, held: bool) -> Result<NightReport, ArchiveError> {
     let mut report = NightReport { night, ..NightReport::default() };
-    let index = Index::open(folder)?;
+    let index = Index::look(folder, held)?;
     for path in files_of(folder)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         report.files += 1;
