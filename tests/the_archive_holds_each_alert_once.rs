@@ -11,6 +11,7 @@ mod downstream;
 #[path = "support/kafka.rs"]
 mod kafka;
 #[path = "support/loop_disk.rs"]
+#[allow(dead_code, reason = "this disk keeps its power")]
 mod loop_disk;
 mod packets;
 

@@ -17,6 +17,7 @@ pub const UNFINISHED: &str = ".tmp";
 #[derive(Debug)]
 pub struct Folder {
     root: PathBuf,
+    name: String,
     _lock: Flock<File>,
 }
 
@@ -34,9 +35,15 @@ impl Folder {
     pub fn take(root: &Path) -> Result<Self, ArchiveError> {
         let failed = |error: io::Error| ArchiveError::write(root, &error);
         fs::create_dir_all(root).map_err(failed)?;
-        let lock = File::create(root.join("LOCK")).map_err(failed)?;
-        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
-            .map_err(|_| ArchiveError::Taken(root.to_owned()))?;
+        let path = root.join("LOCK");
+        let lock = File::options().read(true).append(true).create(true).open(&path).map_err(failed)?;
+        let lock =
+            Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|_| ArchiveError::Taken(root.to_owned()))?;
+        let mut name = fs::read_to_string(&path).map_err(failed)?.trim().to_owned();
+        if name.is_empty() {
+            name = uuid::Uuid::new_v4().to_string();
+            fs::write(&path, format!("{name}\n")).map_err(failed)?;
+        }
         for night in nights_of(root)? {
             for path in listed(&night)? {
                 if path.to_string_lossy().ends_with(UNFINISHED) {
@@ -44,7 +51,12 @@ impl Folder {
                 }
             }
         }
-        Ok(Self { root: root.to_owned(), _lock: lock })
+        Ok(Self { root: root.to_owned(), name, _lock: lock })
+    }
+
+    /// The archive's name among the members of its group, the same at every start.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The folder of a night, made when it is missing.

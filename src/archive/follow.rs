@@ -23,6 +23,8 @@ use crate::service::shutdown::Shutdown;
 
 /// What a call to the group's coordinator may take.
 const CALL: Duration = Duration::from_secs(30);
+/// How long joining the group may take: members that died are waited for.
+const LONGEST_JOINING_S: f64 = 90.0;
 /// How long the broker may be silent at the start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -80,6 +82,8 @@ struct Hands {
     /// Where each of this process's places goes on.
     starts: Mutex<BTreeMap<Place, i64>>,
     changed: AtomicBool,
+    /// Whether the group ever gave this process its part, be it none.
+    given: AtomicBool,
     from_files: bool,
 }
 
@@ -101,6 +105,7 @@ impl ConsumerContext for Hands {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, places: &mut TopicPartitionList) {
         self.changed.store(true, Ordering::SeqCst);
         let done = if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.given.store(true, Ordering::SeqCst);
             self.place(consumer, places).and_then(|()| consumer.assign(places))
         } else {
             locked(&self.starts).clear();
@@ -173,10 +178,12 @@ pub fn follow(
         ranges: Mutex::new(held.ranges),
         starts: Mutex::new(BTreeMap::new()),
         changed: AtomicBool::new(false),
+        given: AtomicBool::new(false),
         from_files: plan.from_files,
     };
+    let name = folder.name().to_owned();
     let keeper = Keeper::new(folder, plan.codec, plan.most_bytes, plan.most_seconds, held.numbers);
-    let consumer = consumer(config, plan, hands)?;
+    let consumer = consumer(config, plan, &name, hands)?;
     look_for_topics(&consumer, plan)?;
     let topics: Vec<&str> = plan.topics.iter().map(String::as_str).collect();
     consumer.subscribe(&topics).map_err(|error| fault("subscribing", &error))?;
@@ -185,11 +192,14 @@ pub fn follow(
     Follower { consumer, keeper, probe, quiet: Stopwatch::start(), since: None, seconds: 0.0 }.run(shutdown)
 }
 
-fn consumer(config: &ClientConfig, plan: &Plan, hands: Hands) -> Result<BaseConsumer<Hands>, ArchiveError> {
+fn consumer(config: &ClientConfig, plan: &Plan, name: &str, hands: Hands) -> Result<BaseConsumer<Hands>, ArchiveError> {
     let mut config = config.clone();
     for (name, value) in [
         ("client.id", "nightjar-archive"),
         ("group.id", plan.group.as_str()),
+        // Under its name a process that was killed takes its partitions up at once.
+        ("group.instance.id", name),
+        ("session.timeout.ms", "10000"),
         ("enable.auto.commit", "false"),
         ("enable.auto.offset.store", "false"),
         ("auto.offset.reset", "earliest"),
@@ -251,8 +261,10 @@ impl Follower {
     fn run(mut self, shutdown: &Shutdown) -> Result<Done, ArchiveError> {
         let mut look = Stopwatch::start();
         let outcome = loop {
-            if shutdown.is_requested() || self.at_end() {
-                break self.commit(true);
+            match self.at_end() {
+                Ok(ended) if ended || shutdown.is_requested() => break self.commit(true),
+                Ok(_) => {}
+                Err(error) => break Err(error),
             }
             if let Err(error) = self.step() {
                 break Err(error);
@@ -323,15 +335,24 @@ impl Follower {
     }
 
     /// Whether everything that is there was taken; asked when nothing has come for a while.
-    fn at_end(&mut self) -> bool {
-        let Some(probe) = &self.probe else { return false };
-        let places = locked(&self.consumer.context().starts).clone();
-        // Without a place no topic matches, or the group has more processes than partitions.
-        if self.quiet.seconds() < if places.is_empty() { 15.0 } else { 1.0 } {
-            return false;
+    fn at_end(&mut self) -> Result<bool, ArchiveError> {
+        let Some(probe) = &self.probe else { return Ok(false) };
+        if self.quiet.seconds() < 1.0 {
+            return Ok(false);
+        }
+        let context = self.consumer.context();
+        let places = locked(&context.starts).clone();
+        if places.is_empty() {
+            let given = context.given.load(Ordering::SeqCst);
+            if !given && self.quiet.seconds() > LONGEST_JOINING_S {
+                let what = "no topic matches, or the group has no part for this process";
+                return Err(ArchiveError::Asked(format!("{what}; look at --topics and --group")));
+            }
+            // The group has more processes than partitions.
+            return Ok(given && self.quiet.seconds() > 15.0);
         }
         self.quiet = Stopwatch::start();
-        places.iter().all(|(place, next)| nothing_follows(probe, place, *next))
+        Ok(places.iter().all(|(place, next)| nothing_follows(probe, place, *next)))
     }
 
     /// Ends the files whose time has come.

@@ -68,8 +68,10 @@ def main() -> None:
             wrong += row[1:5] != (record["objectId"], seen["jd"], seen["ra"], seen["dec"])
             wrong += row[5] != seen["magpsf"] or row[6] != seen["fid"] or not row[7]
     wrong += rows != collections.Counter(dict.fromkeys(held, 1))
+    if kills > 4 and len(grown) < 3:
+        sys.exit(f"the kills hit nothing: {grown}")
     print(
-        f"{kills} kills, {len(grown)} of them with other files than before: {len(messages)} in the topic, {len(held)} in"
+        f"{kills} kills, {len(grown)} different numbers of files at them: {len(messages)} in the topic, {len(held)} in"
         f" {len(files)} files decoded by fastavro, {lost} lost, {twice} twice, {more} too many, {changed} changed,"
         f" {wrong} wrong in the index, {len(unfinished)} unfinished"
     )
