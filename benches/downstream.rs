@@ -72,7 +72,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             best = best.max(done.bytes as f64 / 1e6 / done.seconds);
             std::fs::remove_dir_all(out)?;
         }
-        println!("archive/{name}: {best:.0} MB/s of messages of {:.1} kB, durable with index; the aim is 60", size / 1e3);
+        println!(
+            "archive/{name}: {best:.0} MB/s of messages of {:.1} kB, durable with index; the aim is 60",
+            size / 1e3
+        );
     }
     Ok(())
 }

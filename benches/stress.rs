@@ -199,8 +199,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (mirrored, passed) = (Arc::new(Counts::new(alerts)), Arc::new(Counts::new(alerts)));
     let mut threads = Vec::new();
     let filtered = format!("{}_Filter001", TOPIC.trim_end_matches("_programid1"));
-    let places = std::iter::repeat_n((TOPIC.to_owned(), "stress-readers", &mirrored), READERS)
-        .chain([(filtered, "stress-passed", &passed)]);
+    let places = std::iter::repeat_n((TOPIC.to_owned(), "stress-readers", &mirrored), READERS).chain([(
+        filtered,
+        "stress-passed",
+        &passed,
+    )]);
     for (topic, group, counts) in places {
         let (bootstrap, counts, stop) = (target.bootstrap(), counts.clone(), stop.clone());
         threads.push(std::thread::spawn(move || {
@@ -273,7 +276,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let twice = mirrored.twice.load(Ordering::Relaxed);
     let rate = megabytes / seconds;
     println!("\n| what | figure |\n| --- | --- |");
-    println!("| alerts through spool, uplink, mirror, a group of {READERS} | {alerts} ({megabytes:.0} MB) in {seconds:.0} s |");
+    println!(
+        "| alerts through spool, uplink, mirror, a group of {READERS} | {alerts} ({megabytes:.0} MB) in {seconds:.0} s |"
+    );
     println!("| sustained | {rate:.1} MB/s, {:.1} times ZTF's average |", rate / ZTF_RATE);
     println!("| lost, twice, behind the mirror | {}, {twice} |", alerts - distinct);
     println!("| passed by the filter, twice | {}, {} |", passed.distinct(), passed.twice.load(Ordering::Relaxed));

@@ -4,13 +4,13 @@
 //! `NIGHTJAR_CAMPAIGN=1` kills it fifty times.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod packets;
 #[path = "support/beside.rs"]
 mod beside;
 #[path = "support/downstream.rs"]
 mod downstream;
 #[path = "support/kafka.rs"]
 mod kafka;
+mod packets;
 
 use downstream::{kills, script, send, uplink_to, visits, write};
 use kafka::Kafka;

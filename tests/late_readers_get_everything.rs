@@ -2,13 +2,13 @@
 //! more from the beginning, and after being killed leaves nothing out. The reader is the package's example.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod packets;
 #[path = "support/beside.rs"]
 mod beside;
 #[path = "support/downstream.rs"]
 mod downstream;
 #[path = "support/kafka.rs"]
 mod kafka;
+mod packets;
 
 use downstream::{PREFIX, script, send, uplink_to, visits, write};
 use kafka::Kafka;

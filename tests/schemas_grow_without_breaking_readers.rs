@@ -2,9 +2,9 @@
 //! by today's readers and the other way round, in fastavro and in apache-avro, in both profiles.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod packets;
 #[path = "support/beside.rs"]
 mod beside;
+mod packets;
 
 use std::process::Command;
 

@@ -54,7 +54,11 @@ fn kills_neither_lose_nor_double_and_verify_finds_out_who_tampers() {
     assert!(content && text.contains("1200 in the topic"), "{text}");
     let output = archive(&["verify", "--brokers", &broker], &out);
     assert!(output.status.success(), "{}", said(&output));
-    assert!(said(&output).contains("1200 alerts in the topic, 1200 of them here, 0 missing, 0 twice"), "{}", said(&output));
+    assert!(
+        said(&output).contains("1200 alerts in the topic, 1200 of them here, 0 missing, 0 twice"),
+        "{}",
+        said(&output)
+    );
 
     // What was twice is found: a file that is there again under another name.
     let copy = out.join("20261124").join(format!("{TOPIC}-000999.avro"));

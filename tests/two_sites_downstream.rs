@@ -46,7 +46,8 @@ impl Drop for Ended {
 fn permissions(kafka: &Kafka) {
     let prefixed = ["--resource-pattern-type", "prefixed"];
     let allow = |user: &str, operations: &[&str], what: &[&str]| {
-        let words: Vec<&str> = operations.iter().flat_map(|one| ["--operation", one]).chain(what.iter().copied()).collect();
+        let words: Vec<&str> =
+            operations.iter().flat_map(|one| ["--operation", one]).chain(what.iter().copied()).collect();
         kafka.allow_user(user, &words);
     };
     allow("nightjar", &["Write", "Describe"], &[&["--transactional-id", "nightjar-"], &prefixed[..]].concat());
@@ -180,7 +181,10 @@ fn each_site_gets_what_it_may_have_once_and_archive_and_filters_run_on_a_mirror(
     };
     archive(&["--to-end", "--topics", &format!("^{PREFIX}_[0-9]{{8}}_programid[0-9]$")]);
     let text = archive(&["verify"]);
-    assert!(text.contains(&format!("{wanted} alerts in the topic, {wanted} of them here, 0 missing, 0 twice")), "{text}");
+    assert!(
+        text.contains(&format!("{wanted} alerts in the topic, {wanted} of them here, 0 missing, 0 twice")),
+        "{text}"
+    );
     assert!(text.contains("40 alerts in the topic, 40 of them here"), "{text}");
     let alerts = folder.path().join("alerts");
     downstream::write(&alerts, &night[1..]);

@@ -30,8 +30,7 @@ pub fn footprint(candidates: &[Pinned]) -> Option<Footprint> {
         return None;
     }
     let middle = middle(candidates)?;
-    let plane: Vec<(f64, f64)> =
-        candidates.iter().map(|one| tangent(one.sky, middle)).collect::<Option<Vec<_>>>()?;
+    let plane: Vec<(f64, f64)> = candidates.iter().map(|one| tangent(one.sky, middle)).collect::<Option<Vec<_>>>()?;
     let along_x = fit(candidates, |i| plane[i].0)?;
     let along_y = fit(candidates, |i| plane[i].1)?;
     let at = |(x, y): (f64, f64)| {

@@ -230,7 +230,8 @@ fn probe(config: &ClientConfig) -> Result<BaseConsumer, ArchiveError> {
 /// A topic that is named must be there; a pattern waits for its night.
 fn look_for_topics(consumer: &BaseConsumer<Hands>, plan: &Plan) -> Result<(), ArchiveError> {
     let answer = consumer.fetch_metadata(None, PATIENCE).map_err(|error| fault("asking for topics", &error))?;
-    let there: BTreeSet<&str> = answer.topics().iter().map(|t| t.name()).filter(|name| !name.starts_with("__")).collect();
+    let there: BTreeSet<&str> =
+        answer.topics().iter().map(|t| t.name()).filter(|name| !name.starts_with("__")).collect();
     let patterns = plan.topics.iter().any(|topic| topic.starts_with('^'));
     for name in plan.topics.iter().filter(|topic| !topic.starts_with('^')) {
         if !there.contains(name.as_str()) {
@@ -280,7 +281,12 @@ impl Follower {
         if outcome.is_err() {
             self.keeper.discard();
         }
-        outcome.map(|()| Done { alerts: self.keeper.kept, bytes: self.keeper.bytes, refused: self.keeper.refused, seconds: self.seconds })
+        outcome.map(|()| Done {
+            alerts: self.keeper.kept,
+            bytes: self.keeper.bytes,
+            refused: self.keeper.refused,
+            seconds: self.seconds,
+        })
     }
 
     /// One message, or a fifth of a second without any.

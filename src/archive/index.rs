@@ -238,10 +238,7 @@ pub fn rows_of(path: &Path) -> Result<(String, Vec<Row>), ArchiveError> {
 
 /// Walks every record of a file: place of its block, number in the block, bytes, what the index says.
 /// Returns the topic.
-pub fn for_each_record(
-    path: &Path,
-    mut see: impl FnMut(u64, i64, &[u8], Entry),
-) -> Result<String, ArchiveError> {
+pub fn for_each_record(path: &Path, mut see: impl FnMut(u64, i64, &[u8], Entry)) -> Result<String, ArchiveError> {
     let failed = |error: std::io::Error| ArchiveError::read(path, &error);
     let damaged = || ArchiveError::Damaged(path.to_owned());
     let mut reader = Reader::open(path).map_err(failed)?;

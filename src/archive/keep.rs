@@ -65,7 +65,13 @@ pub struct Keeper {
 
 impl Keeper {
     /// Nothing is open; `numbers` are those of the files that are there.
-    pub fn new(folder: Folder, codec: Codec, most_bytes: u64, most_seconds: f64, numbers: BTreeMap<String, u64>) -> Self {
+    pub fn new(
+        folder: Folder,
+        codec: Codec,
+        most_bytes: u64,
+        most_seconds: f64,
+        numbers: BTreeMap<String, u64>,
+    ) -> Self {
         Self {
             folder,
             codec,

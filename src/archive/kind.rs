@@ -89,11 +89,7 @@ impl Tree {
 
     /// Walks one record to its end and gives every value of the packet and of its candidate to `see`;
     /// nulls are left out.
-    pub fn walk<'a>(
-        &self,
-        record: &'a [u8],
-        see: &mut dyn FnMut(Place, &str, Scalar<'a>),
-    ) -> Result<(), WalkError> {
+    pub fn walk<'a>(&self, record: &'a [u8], see: &mut dyn FnMut(Place, &str, Scalar<'a>)) -> Result<(), WalkError> {
         let mut rest = record;
         self.pass(&self.root, &mut rest, Place::Packet, "", true, see, 0)?;
         if rest.is_empty() { Ok(()) } else { Err(WalkError::Record) }
@@ -139,9 +135,9 @@ impl Tree {
             }
             Kind::Text => tell(Scalar::Text(bytes(rest)?)),
             Kind::Fixed(size) => tell(Scalar::Text(take(rest, *size)?)),
-            Kind::Array(items) => self.blocks(rest, |rest| {
-                self.pass(items, rest, Place::Elsewhere, "", false, see, depth + 1)
-            })?,
+            Kind::Array(items) => {
+                self.blocks(rest, |rest| self.pass(items, rest, Place::Elsewhere, "", false, see, depth + 1))?
+            }
             Kind::Map(values) => self.blocks(rest, |rest| {
                 bytes(rest)?;
                 self.pass(values, rest, Place::Elsewhere, "", false, see, depth + 1)
@@ -207,9 +203,11 @@ impl Reading {
         }
         match value {
             Value::String(name) => self.by_name(name, namespace),
-            Value::Array(branches) => {
-                branches.iter().map(|one| self.kind(one, namespace, depth + 1)).collect::<Result<_, _>>().map(Kind::Union)
-            }
+            Value::Array(branches) => branches
+                .iter()
+                .map(|one| self.kind(one, namespace, depth + 1))
+                .collect::<Result<_, _>>()
+                .map(Kind::Union),
             Value::Object(map) => {
                 let text = |key: &str| map.get(key).and_then(Value::as_str);
                 match map.get("type") {

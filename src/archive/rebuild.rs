@@ -140,9 +140,10 @@ fn pinned_of(d: &PriorEpoch) -> Option<Pinned> {
 fn around(one: &Sighting) -> Footprint {
     let (ra, dec) = (one.detection.ra.unwrap_or_default(), one.detection.dec.unwrap_or_default());
     let (wide, high) = (AROUND_ONE / dec.to_radians().cos().max(1e-3), AROUND_ONE);
-    Footprint([(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)].map(|(x, y)| {
-        ((ra + x * wide).rem_euclid(360.0), (dec + y * high).clamp(-90.0, 90.0))
-    }))
+    Footprint(
+        [(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)]
+            .map(|(x, y)| ((ra + x * wide).rem_euclid(360.0), (dec + y * high).clamp(-90.0, 90.0))),
+    )
 }
 
 fn exposure_of(night: NightName, jd: f64, id: Option<String>) -> Exposure {
@@ -179,7 +180,8 @@ impl Blocks {
         let damaged = || ArchiveError::Damaged(path.to_owned());
         let block = self.block(path, row.block)?;
         let tree = self.trees.get(path).ok_or_else(damaged)?;
-        let record = usize::try_from(row.record).ok().and_then(|n| Some((block.starts.get(n)?, block.starts.get(n + 1)?)));
+        let record =
+            usize::try_from(row.record).ok().and_then(|n| Some((block.starts.get(n)?, block.starts.get(n + 1)?)));
         let (start, end) = record.ok_or_else(damaged)?;
         Values::of(tree, &block.bytes[*start..*end]).map_err(|_| damaged())
     }

@@ -94,7 +94,8 @@ fn verify_night(folder: &Path, night: String, held: bool) -> Result<NightReport,
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         report.files += 1;
         let mut sums = Vec::new();
-        let topic = match for_each_record(&path, |_, _, bytes, entry| sums.push((entry.candid, crc32c::crc32c(bytes)))) {
+        let topic = match for_each_record(&path, |_, _, bytes, entry| sums.push((entry.candid, crc32c::crc32c(bytes))))
+        {
             Ok(topic) => topic,
             Err(error) => {
                 report.faults.push(error.to_string());
@@ -145,12 +146,7 @@ fn kafka(doing: &str, error: &KafkaError) -> ArchiveError {
     ArchiveError::Kafka(format!("{doing}: {error}; look at the broker and --brokers, then start again"))
 }
 
-fn compare(
-    consumer: &BaseConsumer,
-    topic: &str,
-    held: &Tally,
-    report: &NightReport,
-) -> Result<Compared, ArchiveError> {
+fn compare(consumer: &BaseConsumer, topic: &str, held: &Tally, report: &NightReport) -> Result<Compared, ArchiveError> {
     let doing = format!("reading topic {topic}");
     let answer = consumer.fetch_metadata(Some(topic), Duration::from_secs(30)).map_err(|e| kafka(&doing, &e))?;
     let partitions: Vec<i32> = answer.topics().iter().flat_map(|t| t.partitions()).map(|p| p.id()).collect();

@@ -1,6 +1,11 @@
 //! A night of real packets in a real Kafka, sent by spool and uplink; and the scripts that judge what
 //! becomes of them.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "each test uses its part; one that cannot go on fails")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "each test uses its part; one that cannot go on fails"
+)]
 
 use std::path::Path;
 use std::process::Command;
