@@ -1,7 +1,8 @@
-"""An archive that is killed again and again: campaign.py NIGHTJAR BROKER TOPIC OUT KILLS.
+"""An archive that is killed again and again: campaign.py NIGHTJAR BROKER TOPIC OUT KILLS [flawed].
 
 Afterwards what plain fastavro finds in its files is held against what plain Python reads from the topic: the set of candid,
-how often each is there, and the records themselves. The index has to say the same. Prints one line of figures."""
+how often each is there, and the records themselves. The index has to say the same. With `flawed` the files lose the positions
+that they hold, and the group its own, after every kill: the control. Prints one line of figures."""
 
 import collections
 import io
@@ -20,15 +21,25 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "filters"))
 from campaign import Ear, read  # noqa: E402
 
 
+def forget_positions(out: pathlib.Path) -> None:
+    """Takes the positions out of every file, as if they were kept elsewhere and lost."""
+    for path in out.rglob("*.avro"):
+        data = path.read_bytes()
+        at = data.index(b"nightjar.positions") + len(b"nightjar.positions") + 2
+        path.write_bytes(data[:at] + b"{}".ljust(8192) + data[at + 8192 :])
+
+
 def main() -> None:
     """The campaign."""
     program, broker, topic, out, kills = sys.argv[1], sys.argv[2], sys.argv[3], pathlib.Path(sys.argv[4]), int(sys.argv[5])
     line = [program, "archive", "--brokers", broker, "--topics", topic, "--out", str(out), "--megabytes", "1", "--seconds", "1"]
+    flawed = sys.argv[6:] == ["flawed"]
     chance = random.Random(4)
     ear = Ear()
     grown = set()
-    for _ in range(kills):
-        process = subprocess.Popen(line, env={**os.environ, "NOTIFY_SOCKET": ear.address}, stderr=subprocess.DEVNULL)
+    for turn in range(kills):
+        group = ["--group", f"flawed-{turn}" if flawed else "archive"]
+        process = subprocess.Popen([*line, *group], env={**os.environ, "NOTIFY_SOCKET": ear.address}, stderr=subprocess.DEVNULL)
         ear.wait(1)
         # From before the group is joined to the middle of one of the files.
         time.sleep(chance.uniform(0.0, 2.0))
@@ -36,7 +47,9 @@ def main() -> None:
         process.wait()
         ear.forget()
         grown.add(len(list(out.rglob("*.avro"))))
-    last = subprocess.run([*line, "--to-end"], capture_output=True, text=True, timeout=400)
+        if flawed:
+            forget_positions(out)
+    last = subprocess.run([*line, *group, "--to-end"], capture_output=True, text=True, timeout=400)
     if last.returncode:
         sys.exit(last.stderr)
     unfinished = list(out.rglob("*.tmp"))
