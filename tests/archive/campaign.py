@@ -25,7 +25,7 @@ def forget_positions(out: pathlib.Path) -> None:
     """Takes the positions out of every file, as if they were kept elsewhere and lost."""
     for path in out.rglob("*.avro"):
         data = path.read_bytes()
-        at = data.index(b"nightjar.positions") + len(b"nightjar.positions") + 2
+        at = data.index(b"nightjar.positions") + len(b"nightjar.positions") + 3  # the length takes three bytes
         path.write_bytes(data[:at] + b"{}".ljust(8192) + data[at + 8192 :])
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     for turn in range(kills):
         group = ["--group", f"flawed-{turn}" if flawed else "archive"]
         process = subprocess.Popen([*line, *group], env={**os.environ, "NOTIFY_SOCKET": ear.address}, stderr=subprocess.DEVNULL)
-        ear.wait(1)
+        ear.wait(1)  # it ends with a time-out where the archive does not start
         # From before the group is joined to the middle of one of the files.
         time.sleep(chance.uniform(0.0, 2.0))
         process.send_signal(signal.SIGKILL)
