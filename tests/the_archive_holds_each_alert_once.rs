@@ -55,7 +55,10 @@ fn kills_neither_lose_nor_double_and_verify_finds_out_who_tampers() {
     let flawed = folder.path().join("flawed");
     let words = [PROGRAM, &broker, TOPIC, flawed.to_str().unwrap(), "6", "flawed"];
     let (content, text) = script("archive/campaign.py", &words).unwrap();
-    assert!(!content && text.contains(" 0 lost") && !text.contains(" 0 twice"), "no positions, and nothing twice: {text}");
+    assert!(
+        !content && text.contains(" 0 lost") && !text.contains(" 0 twice"),
+        "no positions, and nothing twice: {text}"
+    );
     let output = archive(&["verify", "--brokers", &broker], &out);
     assert!(output.status.success(), "{}", said(&output));
     assert!(
