@@ -45,7 +45,7 @@ def main() -> None:
     prefix, night, _ = topic.split("_")
     producer = Producer({"bootstrap.servers": broker})
     whole = next(iter(folder.glob("*.avro"))).read_bytes()
-    for payload in (b"no packet at all", whole[:30000]):
+    for payload in (b"no packet at all", whole[:-2000]):
         producer.produce(topic, value=payload, key=b"x")
     producer.flush(30)
     with tempfile.TemporaryDirectory() as place:
