@@ -43,7 +43,7 @@ const LAYERS: [Layer; 23] = [
     // Its thread times transactions and pauses by service::clock, the one source of time.
     layer("uplink", false, &["units", "time", "exposure", "spool", "service"]),
     // Downstream of Kafka: it keeps what was sent, and makes the history again of it.
-    layer("archive", false, &["units", "time", "exposure", "wcs", "history", "alert", "service"]),
+    layer("archive", false, &["units", "time", "exposure", "history", "alert", "service"]),
     layer("settings", true, &[]),
     layer("service", true, &["settings"]),
     // The synthetic sky judges the pipeline, so it shares none of its PSF, WCS and stages.
