@@ -18,7 +18,7 @@ import tempfile
 import time
 
 import fastavro
-from confluent_kafka import Consumer, KafkaError
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILTER = ROOT / "packaging/filters/examples/signal_and_brightness.py"
@@ -87,6 +87,8 @@ def read(broker: str, topic: str) -> list:
             "isolation.level": "read_committed",
         }
     )
+    # A commit is answered before its markers are in the partitions: the true end is that of uncommitted readers.
+    ends = Consumer({"bootstrap.servers": broker, "group.id": "ends", "isolation.level": "read_uncommitted"})
     consumer.subscribe([topic])
     found, ended = [], set()
     partitions = len(consumer.list_topics(topic, timeout=30).topics[topic].partitions)
@@ -100,7 +102,9 @@ def read(broker: str, topic: str) -> list:
         if message.error() is None:
             found.append(message)
         elif message.error().code() == KafkaError._PARTITION_EOF:
-            ended.add(message.partition())
+            _, high = ends.get_watermark_offsets(TopicPartition(topic, message.partition()), timeout=30)
+            if message.offset() >= high:
+                ended.add(message.partition())
         elif message.error().code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
             sys.exit(str(message.error()))
     consumer.close()
