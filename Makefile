@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help night test lint bench quality campaign fuzz deb
+.PHONY: help night test lint bench quality campaign stress fuzz deb
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ fuzz: ## five minutes of noise into each decoder
 
 campaign: ## the long fault campaign of delivery, with its table
 	@packaging/campaign
+
+stress: ## two million alerts through spool, uplink, mirror, readers, filter and archive (NIGHTJAR_STRESS_ALERTS=n)
+	@packaging/stress
 
 deb: ## the Debian package, into the folder of the compiled code
 	@packaging/deb

@@ -31,6 +31,7 @@ macro_rules! eprintln {
 }
 
 pub mod alert;
+pub mod archive;
 pub mod calibrate;
 pub mod camera;
 pub mod commands;

@@ -24,7 +24,7 @@ const fn layer(module: &'static str, base: bool, uses: &'static [&'static str]) 
     Layer { module, base, uses }
 }
 
-const LAYERS: [Layer; 22] = [
+const LAYERS: [Layer; 23] = [
     layer("units", false, &[]),
     layer("time", false, &["units"]),
     layer("image", false, &["units"]),
@@ -42,6 +42,8 @@ const LAYERS: [Layer; 22] = [
     layer("spool", false, &["units", "time", "exposure"]),
     // Its thread times transactions and pauses by service::clock, the one source of time.
     layer("uplink", false, &["units", "time", "exposure", "spool", "service"]),
+    // Downstream of Kafka: it keeps what was sent, and makes the history again of it.
+    layer("archive", false, &["units", "time", "exposure", "history", "alert", "service"]),
     layer("settings", true, &[]),
     layer("service", true, &["settings"]),
     // The synthetic sky judges the pipeline, so it shares none of its PSF, WCS and stages.
@@ -77,6 +79,7 @@ const LAYERS: [Layer; 22] = [
             "alert",
             "spool",
             "uplink",
+            "archive",
             "service",
             "settings",
             "sky",

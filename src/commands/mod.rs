@@ -106,6 +106,10 @@ commands! {
     Alert => alert,
     /// Look into the disk buffer
     Spool => spool,
+    /// Keep the alerts of Kafka's topics as Avro files
+    Archive => archive,
+    /// Make the history again from an archive
+    History => history,
     /// The running daemon on one screen
     Status => status,
     /// Prove settings, camera, masters, references, disk and broker before the night

@@ -90,6 +90,12 @@ impl History {
         Ok(backup)
     }
 
+    /// Closes the database with everything in its one file, durably.
+    pub fn close(self) -> Result<(), HistoryError> {
+        self.connection.pragma_update(None, "journal_mode", "DELETE")?;
+        self.connection.close().map_err(|(_, error)| error.into())
+    }
+
     /// The exposure that began last.
     fn last_exposure(&self) -> Result<Option<String>, HistoryError> {
         let mut last = self.connection.prepare("SELECT id FROM exposures ORDER BY jd DESC LIMIT 1")?;
