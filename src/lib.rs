@@ -31,8 +31,10 @@ macro_rules! eprintln {
 }
 
 pub mod alert;
+pub mod asteroids;
 pub mod calibrate;
 pub mod camera;
+pub mod catalogue;
 pub mod commands;
 pub mod detect;
 pub mod exposure;

@@ -24,7 +24,7 @@ const fn layer(module: &'static str, base: bool, uses: &'static [&'static str]) 
     Layer { module, base, uses }
 }
 
-const LAYERS: [Layer; 22] = [
+const LAYERS: [Layer; 24] = [
     layer("units", false, &[]),
     layer("time", false, &["units"]),
     layer("image", false, &["units"]),
@@ -38,7 +38,9 @@ const LAYERS: [Layer; 22] = [
     layer("subtract", true, &["register", "calibrate"]),
     layer("detect", true, &["subtract", "register", "calibrate"]),
     layer("history", true, &["detect"]),
-    layer("alert", true, &["detect", "history"]),
+    layer("catalogue", true, &[]),
+    layer("asteroids", false, &["units", "time"]),
+    layer("alert", true, &["detect", "history", "catalogue", "asteroids"]),
     layer("spool", false, &["units", "time", "exposure"]),
     // Its thread times transactions and pauses by service::clock, the one source of time.
     layer("uplink", false, &["units", "time", "exposure", "spool", "service"]),
@@ -56,6 +58,8 @@ const LAYERS: [Layer; 22] = [
             "subtract",
             "detect",
             "history",
+            "catalogue",
+            "asteroids",
             "alert",
             "spool",
             "uplink",
@@ -74,6 +78,8 @@ const LAYERS: [Layer; 22] = [
             "subtract",
             "detect",
             "history",
+            "catalogue",
+            "asteroids",
             "alert",
             "spool",
             "uplink",

@@ -8,6 +8,7 @@
 //! exposure that is not done; the next run makes the same names and the same packets, and the spool
 //! recognises its twin.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,6 +17,7 @@ use crate::detect::Detections;
 use crate::exposure::{Exposure, ExposureId};
 use crate::history::{Footprint, History, HistoryError, Outcome, Question, Searched, Sighting};
 use crate::spool::{Message, Reservation, Spool, SpoolError};
+use crate::time::Mjd;
 
 /// Room that is made in the spool before the work on an exposure begins, bytes: 1,000 alerts.
 pub const EXPOSURE_BYTES: u64 = 80 << 20;
@@ -41,12 +43,14 @@ pub struct Keeping {
     parameters: AlertParameters,
     code: String,
     days: f64,
+    /// What was said of the catalogues; once is enough.
+    told: Mutex<BTreeSet<String>>,
 }
 
 impl Keeping {
     /// Joins them. `code` is the observatory's three letters, `days` how far back packets tell.
     pub fn new(history: History, spool: Arc<Spool>, parameters: AlertParameters, code: &str, days: f64) -> Self {
-        Self { history: Mutex::new(history), spool, parameters, code: code.to_owned(), days }
+        Self { history: Mutex::new(history), spool, parameters, code: code.to_owned(), days, told: Mutex::default() }
     }
 
     /// The spool.
@@ -82,7 +86,21 @@ impl Keeping {
         let places: Vec<(f64, f64)> = detections.accepted().map(|candidate| (candidate.ra, candidate.dec)).collect();
         let question = Question::about(&detections.exposure, &self.code, self.days);
         let pasts = self.history().look_up(&places, &question)?;
-        Ok(packets(detections, &pasts, &self.parameters))
+        let alerts = packets(detections, &pasts, &self.parameters);
+        self.tell_of_catalogues(detections.exposure.start);
+        Ok(alerts)
+    }
+
+    /// Says once what is wrong with a catalogue in use; the night goes on without what it would have told.
+    fn tell_of_catalogues(&self, time: Mjd) {
+        let stars = self.parameters.star_catalogue.as_ref().and_then(|stars| stars.damage().map(str::to_owned));
+        let orbits = self.parameters.asteroids.as_ref().and_then(|asteroids| asteroids.stale(time));
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for (kind, sentence) in [("stars", stars), ("orbits", orbits)] {
+            if let Some(sentence) = sentence.filter(|_| told.insert(kind.to_owned())) {
+                tracing::error!("{sentence}");
+            }
+        }
     }
 
     /// Makes the alerts durable and the exposure done; gives the number of its spool file.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use super::fallbacks::Fallbacks;
 use crate::alert::{AlertParameters, Network, Profile};
+use crate::asteroids::{Asteroids, Observatory, Orbits, OrbitsError, Rubbish};
 use crate::camera::HeaderFallbacks;
+use crate::catalogue::{CatalogueError, StarCatalogue};
 use crate::service::credentials::{self, CredentialError};
 use crate::settings::{self, Settings, SubtractMethod};
 use crate::spool::{Order, SpoolParameters};
@@ -33,8 +35,66 @@ pub fn alert_parameters(settings: &Settings) -> AlertParameters {
         rcid: settings.detector.rcid,
         filters: settings.filters.clone(),
         rb_version: REAL_BOGUS_VERSION.to_owned(),
+        star_catalogue: installed_catalogue(settings),
+        asteroids: installed_orbits(settings),
         network: installed_network(settings),
         software: concat!("nightjar ", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}
+
+/// The star catalogue that the settings name.
+///
+/// # Errors
+///
+/// Why it cannot be used.
+pub fn star_catalogue(settings: &Settings) -> Result<Option<StarCatalogue>, CatalogueError> {
+    settings.catalogues.stars.as_deref().map(StarCatalogue::open).transpose()
+}
+
+/// The same for the alerts. One that cannot be used is said in one line, and the night goes on without it.
+fn installed_catalogue(settings: &Settings) -> Option<Arc<StarCatalogue>> {
+    star_catalogue(settings)
+        .inspect_err(|error| {
+            tracing::error!(
+                "the star catalogue is not used: {error}; alerts say nothing of catalogue stars until then"
+            );
+        })
+        .ok()
+        .flatten()
+        .map(Arc::new)
+}
+
+/// The orbits that the settings name, and the lines among them that are none.
+///
+/// # Errors
+///
+/// Why they cannot be used.
+pub fn asteroids(settings: &Settings) -> Result<Option<(Asteroids, Option<Rubbish>)>, OrbitsError> {
+    let Some(path) = &settings.catalogues.orbits else { return Ok(None) };
+    let site = &settings.observatory;
+    let observatory = Observatory {
+        longitude_deg: site.longitude_deg,
+        latitude_deg: site.latitude_deg,
+        elevation_m: site.elevation_m,
+    };
+    let (orbits, rubbish) = Orbits::read(path)?;
+    Ok(Some((Asteroids::new(orbits, observatory), rubbish)))
+}
+
+/// The same for the alerts. What cannot be used is said in one line, and the night goes on without it.
+fn installed_orbits(settings: &Settings) -> Option<Arc<Asteroids>> {
+    let path = settings.catalogues.orbits.as_deref().unwrap_or(Path::new("")).display();
+    match asteroids(settings) {
+        Ok(found) => found.map(|(asteroids, rubbish)| {
+            if let Some(rubbish) = rubbish {
+                tracing::warn!("{path}: {rubbish}");
+            }
+            Arc::new(asteroids)
+        }),
+        Err(error) => {
+            tracing::error!("the orbits are not used: {error}; alerts say nothing of asteroids until then");
+            None
+        }
     }
 }
 

@@ -93,6 +93,8 @@ const RULES: &[Rule] = &[
     rule("detect.threshold", "a number of standard deviations from 3 to 100", |s| {
         (3.0..=100.0).contains(&s.detect.threshold)
     }),
+    rule("catalogues.stars", FILE, |s| s.catalogues.stars.as_ref().is_none_or(|f| f.is_absolute())),
+    rule("catalogues.orbits", FILE, |s| s.catalogues.orbits.as_ref().is_none_or(|f| f.is_absolute())),
     rule("alerts.profile", "\"ztf\" or \"registry\"", |_| true),
     rule("alerts.schema_registry", "the address of a schema registry, http:// or https://, or \"\" for none", |s| {
         let address = &s.alerts.schema_registry;

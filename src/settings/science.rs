@@ -64,6 +64,18 @@ impl Default for Detect {
     }
 }
 
+/// `[catalogues]`: what is known already of the sky.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Catalogues {
+    /// Star catalogue, made by `nightjar catalogue build`. No default: zero points then come from the reference, and
+    /// alerts say nothing of catalogue stars.
+    pub stars: Option<PathBuf>,
+    /// Orbits of asteroids, the Minor Planet Center's MPCORB.DAT, gzipped or not. No default: alerts then say nothing
+    /// of asteroids.
+    pub orbits: Option<PathBuf>,
+}
+
 /// `[alerts] profile`: how a packet is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
