@@ -44,6 +44,7 @@ pub mod image;
 pub mod night;
 pub mod psf;
 pub mod register;
+pub mod registry;
 pub mod service;
 pub mod settings;
 pub mod sky;

@@ -24,7 +24,7 @@ const fn layer(module: &'static str, base: bool, uses: &'static [&'static str]) 
     Layer { module, base, uses }
 }
 
-const LAYERS: [Layer; 24] = [
+const LAYERS: [Layer; 25] = [
     layer("units", false, &[]),
     layer("time", false, &["units"]),
     layer("image", false, &["units"]),
@@ -44,6 +44,8 @@ const LAYERS: [Layer; 24] = [
     layer("spool", false, &["units", "time", "exposure"]),
     // Its thread times transactions and pauses by service::clock, the one source of time.
     layer("uplink", false, &["units", "time", "exposure", "spool", "service"]),
+    // It keeps numbers in the spool's folder, and pauses by service::clock.
+    layer("registry", false, &["spool", "service"]),
     layer("settings", true, &[]),
     layer("service", true, &["settings"]),
     // The synthetic sky judges the pipeline, so it shares none of its PSF, WCS and stages.
@@ -60,6 +62,7 @@ const LAYERS: [Layer; 24] = [
             "history",
             "catalogue",
             "asteroids",
+            "registry",
             "alert",
             "spool",
             "uplink",
@@ -80,6 +83,7 @@ const LAYERS: [Layer; 24] = [
             "history",
             "catalogue",
             "asteroids",
+            "registry",
             "alert",
             "spool",
             "uplink",

@@ -166,7 +166,8 @@ pub fn rehearse(
     let uplink = Uplink::start_gated(parameters, spool.clone(), follower.gate())?;
 
     let days = f64::from(settings.history.days);
-    let keeping = Keeping::new(history, spool.clone(), alert_parameters, &settings.observatory.code, days);
+    let keeping = Keeping::new(history, spool.clone(), alert_parameters, &settings.observatory.code, days)
+        .with_numbers(values::schema_numbers(settings, &leavings.folder().join("spool"))?);
     let pipeline = Night::new(science, keeping, Hearts::new(Duration::MAX), Some(leavings));
     let clock = Stopwatch::start();
     let outcomes = play(&pipeline, &lights, pace, report)?;
