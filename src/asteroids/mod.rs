@@ -2,9 +2,9 @@
 //!
 //! Each orbit is propagated as two bodies from the epoch of its elements, the light time allowed for, and seen from the
 //! observatory: what is compared with a candidate is an astrometric place. Perturbations are left out. For Ceres,
-//! Pallas, Juno and Vesta that costs at most 1″ within 30 days of the epoch and 9″ within 100 (`tests/asteroids_are_where_they_should_be.rs`
-//! integrates them with the planets beside it); the Minor Planet Center moves the epoch every 200 days, so a file of
-//! the last months is good enough for a search radius of 30″. [`Asteroids::stale`] says when it is not.
+//! Pallas, Juno and Vesta that costs at most 0.8″ within 30 days of the epoch, 9.4″ at 100 and 26″ at 200
+//! (`tests/asteroids_are_where_they_should_be.rs` integrates them with the planets beside it): a file whose epoch is
+//! some months away is good enough for a search radius of 30″. [`Asteroids::stale`] says when it is not.
 //!
 //! Most orbits are far from any exposure. Once in half a day all of them are propagated to one moment ([`sweep`]);
 //! an exposure then propagates only those that can have come near it.

@@ -56,7 +56,15 @@ pub struct Keeping {
 impl Keeping {
     /// Joins them. `code` is the observatory's three letters, `days` how far back packets tell.
     pub fn new(history: History, spool: Arc<Spool>, parameters: AlertParameters, code: &str, days: f64) -> Self {
-        Self { history: Mutex::new(history), spool, parameters, numbers: None, code: code.to_owned(), days, told: Mutex::default() }
+        Self {
+            history: Mutex::new(history),
+            spool,
+            parameters,
+            numbers: None,
+            code: code.to_owned(),
+            days,
+            told: Mutex::default(),
+        }
     }
 
     /// Frames packets for readers that ask a schema registry.

@@ -21,6 +21,7 @@ use crate::camera::journal::Kept;
 use crate::camera::replay::{Pace, Recorded, RecordedNight};
 use crate::exposure::FrameKind;
 use crate::history::HistoryError;
+use crate::service::credentials::CredentialError;
 use crate::service::{Hearts, Shutdown, Stopwatch, memory};
 use crate::settings::Settings;
 use crate::spool::{Order, Spool, SpoolError};
@@ -80,6 +81,9 @@ pub enum RehearsalError {
     /// The client.
     #[error(transparent)]
     Uplink(#[from] UplinkError),
+    /// A secret.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
 }
 
 /// What a rehearsal came to.

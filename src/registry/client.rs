@@ -75,7 +75,8 @@ impl Client {
                 address: self.address.clone(),
                 subject: subject.to_owned(),
                 status,
-                reason: serde_json::from_str(&answer).map_or_else(|_| beginning(&answer), |c: Complaint| beginning(&c.message)),
+                reason: serde_json::from_str(&answer)
+                    .map_or_else(|_| beginning(&answer), |c: Complaint| beginning(&c.message)),
             }),
         }
     }
@@ -103,8 +104,12 @@ impl Client {
         }
     }
 
-    fn read(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<(u16, String), RegistryError> {
-        let away = |error: ureq::Error| RegistryError::Away { address: self.address.clone(), reason: error.to_string() };
+    fn read(
+        &self,
+        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<(u16, String), RegistryError> {
+        let away =
+            |error: ureq::Error| RegistryError::Away { address: self.address.clone(), reason: error.to_string() };
         let mut response = answer.map_err(away)?;
         let text = response.body_mut().with_config().limit(LONGEST).read_to_string().map_err(away)?;
         Ok((response.status().as_u16(), text))

@@ -1,6 +1,6 @@
 //! What each setting may be: the one table behind every message about a wrong one.
 
-use super::{CameraKind, Fault, Security, Settings, SettingsError, Trigger};
+use super::{CameraKind, Fault, Profile, Security, Settings, SettingsError, Trigger};
 use crate::exposure::FrameKind;
 
 /// What one key may hold.
