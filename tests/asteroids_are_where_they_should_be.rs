@@ -158,7 +158,11 @@ fn a_packet_names_the_asteroid_within_half_an_arcminute_and_no_other() {
     while step > 1e-6 {
         for i in -spread..=spread {
             for j in -spread..=spread {
-                let at = [centre[0] + f64::from(i) * step, (centre[1] + f64::from(j) * step * 0.5).clamp(0.0, 89.0), centre[2]];
+                let at = [
+                    centre[0] + f64::from(i) * step,
+                    (centre[1] + f64::from(j) * step * 0.5).clamp(0.0, 89.0),
+                    centre[2],
+                ];
                 let distance = off(&close(at[0].rem_euclid(360.0), at[1], at[2]));
                 if distance < best.0 {
                     best = (distance, at);

@@ -69,7 +69,10 @@ fn a_number_is_asked_for_once_a_topic_and_kept_for_when_the_registry_is_away() {
     assert!(of.take_notice().is_none());
     assert_eq!(of.of("njr_20261125_programid1").unwrap(), 4711);
     let notice = of.take_notice().unwrap();
-    assert!(notice.contains("njr_20261125_programid1-value is not registered yet") && !notice.contains('\n'), "{notice}");
+    assert!(
+        notice.contains("njr_20261125_programid1-value is not registered yet") && !notice.contains('\n'),
+        "{notice}"
+    );
     assert_eq!(of.of("njr_20261125_programid1").unwrap(), 4711);
     assert!(of.take_notice().is_none(), "it is asked again only after a pause");
     // A schema or a registry that is another has another number: none is kept.
@@ -93,7 +96,9 @@ fn a_registry_that_refuses_or_is_none_is_told_in_one_line() {
     let client = |user: Option<&str>| Client::new(&registry.address, user);
     assert!(line(client(None), "a-value").contains("HTTP 401: Unauthorized"));
     assert!(line(client(Some("njr:guess")), "a-value").contains("[alerts] registry_credential"));
-    assert!(line(client(Some("njr:secret")), "refused-value").contains("HTTP 409: Schema being registered is incompatible"));
+    assert!(
+        line(client(Some("njr:secret")), "refused-value").contains("HTTP 409: Schema being registered is incompatible")
+    );
     assert_eq!(client(Some("njr:secret")).register("a-value", &alert_schema().json).unwrap(), 4711);
     assert_eq!(client(Some("njr:secret")).subjects().unwrap(), 1);
     assert!(client(Some("njr:secret")).register("b-value", "{\"type\": \"nonsense\"}").is_err());
