@@ -85,7 +85,8 @@ fn largest(text: &str, what: &str, python: &Path, times: &[f64], orbits: &[Eleme
         for asteroid in &all {
             let [ra, dec, distance] = row[asteroid.name.parse::<usize>().unwrap() - 1];
             worst = worst.max(arcsec(asteroid, (ra, dec)));
-            assert!((asteroid.distance_au / distance - 1.0).abs() < 1e-5, "{asteroid:?} {distance}");
+            let tolerance = if what == "two-body" { 1e-5 } else { 1e-3 };
+            assert!((asteroid.distance_au / distance - 1.0).abs() < tolerance, "{asteroid:?} {distance}");
         }
     }
     worst

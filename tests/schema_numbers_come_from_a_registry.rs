@@ -8,7 +8,7 @@ mod support {
 }
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use nightjar::alert::alert_schema;
 use nightjar::registry::{Client, Numbers, RegistryError};
