@@ -153,9 +153,10 @@ fn a_packet_names_the_asteroid_within_half_an_arcminute_and_no_other() {
     };
     let off = |found: &Asteroid| nightjar::catalogue::separation((found.ra, found.dec), (wanted.ra, wanted.dec));
     let mut best = (f64::INFINITY, [0.0; 3]);
-    let mut step = 20.0;
-    let mut centre = [180.0, 40.0, 180.0];
-    let mut spread = 9;
+    let mut step = 10.0;
+    // The node is a quarter of the ecliptic behind the candidate: inclination is latitude there.
+    let mut centre = [90.0, 30.0, 297.0];
+    let mut spread = 6;
     while step > 1e-6 {
         for i in -spread..=spread {
             for j in -spread..=spread {
