@@ -155,7 +155,7 @@ fn a_packet_names_the_asteroid_within_half_an_arcminute_and_no_other() {
     let mut best = (f64::INFINITY, [0.0; 3]);
     let mut step = 10.0;
     // The node is a quarter of the ecliptic behind the candidate: inclination is latitude there.
-    let mut centre = [90.0, 30.0, 297.0];
+    let mut centre = [220.0, 30.0, 297.0];
     let mut spread = 6;
     while step > 1e-6 {
         for i in -spread..=spread {

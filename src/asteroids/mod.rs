@@ -2,7 +2,7 @@
 //!
 //! Each orbit is propagated as two bodies from the epoch of its elements, the light time allowed for, and seen from the
 //! observatory: what is compared with a candidate is an astrometric place. Perturbations are left out. For Ceres,
-//! Pallas, Juno and Vesta that costs at most 0.8″ within 30 days of the epoch, 9.4″ at 100 and 26″ at 200
+//! Pallas, Juno and Vesta that costs at most 0.8″ within 30 days of the epoch, 9.5″ at 100 and 26″ at 200
 //! (`tests/asteroids_are_where_they_should_be.rs` integrates them with the planets beside it): a file whose epoch is
 //! some months away is good enough for a search radius of 30″. [`Asteroids::stale`] says when it is not.
 //!
