@@ -35,6 +35,9 @@ const REFERENCES_IN_MEMORY: usize = 1;
 #[error("{0}")]
 pub struct ScienceError(pub String);
 
+/// The catalogue's stars on a reference of this number, in a band.
+type KeptStandards = (i64, Band, Arc<Vec<Standard>>);
+
 /// Masters, references and values.
 pub struct Science {
     longitude_deg: f64,
@@ -53,7 +56,7 @@ pub struct Science {
     /// Numbers (`fid`) of the camera's filters.
     filters: BTreeMap<String, i32>,
     /// Those of the catalogue on the reference that served last, by reference and band.
-    standards: Mutex<Option<(i64, Band, Arc<Vec<Standard>>)>>,
+    standards: Mutex<Option<KeptStandards>>,
 }
 
 impl Science {

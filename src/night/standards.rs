@@ -60,7 +60,8 @@ pub fn on_reference(
         let (mag, colour) = band.magnitude_and_colour(star);
         let (x, y) = wcs.sky_to_pixel(star.ra, star.dec).filter(|_| mag.is_finite())?;
         let inside = (0.0..=right).contains(&x) && (0.0..=top).contains(&y);
-        (inside && !(star.score < LEAST_SCORE)).then_some(Standard { x, y, mag, colour })
+        let galaxy = star.score < LEAST_SCORE;
+        (inside && !galaxy).then_some(Standard { x, y, mag, colour })
     };
     catalogue.within(centre.0, centre.1, radius).iter().filter_map(|(_, star)| standard(star)).collect()
 }
