@@ -139,6 +139,14 @@ fn the_sweep_misses_none() {
         found += near;
     }
     assert!(found > 60, "{found}");
+    // Half a day after the sweep each has moved far beyond this radius, and is found where it is then.
+    let (begun, later) = (Mjd(EPOCH + 60.0), Mjd(EPOCH + 60.49));
+    asteroids.near(begun, (0.0, 0.0), 1.0);
+    let all = asteroids.near(later, (0.0, 0.0), 180.0);
+    for one in all.iter().step_by(37) {
+        let near = asteroids.near(later, (one.ra, one.dec), 0.002);
+        assert!(near.iter().any(|other| other.name == one.name), "{one:?}");
+    }
 }
 
 #[test]
