@@ -32,8 +32,10 @@ macro_rules! eprintln {
 
 pub mod alert;
 pub mod archive;
+pub mod asteroids;
 pub mod calibrate;
 pub mod camera;
+pub mod catalogue;
 pub mod commands;
 pub mod detect;
 pub mod exposure;
@@ -43,6 +45,7 @@ pub mod image;
 pub mod night;
 pub mod psf;
 pub mod register;
+pub mod registry;
 pub mod service;
 pub mod settings;
 pub mod sky;

@@ -24,7 +24,7 @@ const fn layer(module: &'static str, base: bool, uses: &'static [&'static str]) 
     Layer { module, base, uses }
 }
 
-const LAYERS: [Layer; 23] = [
+const LAYERS: [Layer; 26] = [
     layer("units", false, &[]),
     layer("time", false, &["units"]),
     layer("image", false, &["units"]),
@@ -38,12 +38,16 @@ const LAYERS: [Layer; 23] = [
     layer("subtract", true, &["register", "calibrate"]),
     layer("detect", true, &["subtract", "register", "calibrate"]),
     layer("history", true, &["detect"]),
-    layer("alert", true, &["detect", "history"]),
+    layer("catalogue", true, &[]),
+    layer("asteroids", false, &["units", "time"]),
+    layer("alert", true, &["detect", "history", "catalogue", "asteroids"]),
     layer("spool", false, &["units", "time", "exposure"]),
     // Its thread times transactions and pauses by service::clock, the one source of time.
     layer("uplink", false, &["units", "time", "exposure", "spool", "service"]),
     // Downstream of Kafka: it keeps what was sent, and makes the history again of it.
     layer("archive", false, &["units", "time", "exposure", "history", "alert", "service"]),
+    // It keeps numbers in the spool's folder, and pauses by service::clock.
+    layer("registry", false, &["spool", "service"]),
     layer("settings", true, &[]),
     layer("service", true, &["settings"]),
     // The synthetic sky judges the pipeline, so it shares none of its PSF, WCS and stages.
@@ -58,6 +62,9 @@ const LAYERS: [Layer; 23] = [
             "subtract",
             "detect",
             "history",
+            "catalogue",
+            "asteroids",
+            "registry",
             "alert",
             "spool",
             "uplink",
@@ -76,6 +83,9 @@ const LAYERS: [Layer; 23] = [
             "subtract",
             "detect",
             "history",
+            "catalogue",
+            "asteroids",
+            "registry",
             "alert",
             "spool",
             "uplink",

@@ -99,3 +99,31 @@ fn times_and_exit_codes_are_those_of_the_unit() {
     assert_eq!((value("Restart").as_str(), value("RestartSec").as_str()), ("on-failure", "2"));
     assert!(page.contains("started again every two seconds"));
 }
+
+/// The fields that the table of nightjar-alerts(7) explains, each as often as it is named there.
+fn fields_explained(page: &str) -> Vec<String> {
+    let section = page.split("# How the fields are computed").nth(1).unwrap().split("\n# ").next().unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.flat_map(|row| row.split(" |").next().unwrap().split('`').map(str::trim).filter(|name| !name.is_empty()))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_field_of_a_candidate_is_explained_once() {
+    let schema: serde_json::Value = serde_json::from_str(&read("src/alert/schema/candidate.avsc")).unwrap();
+    let names = schema["fields"].as_array().unwrap().iter().map(|field| field["name"].as_str().unwrap().to_owned());
+    let mut wanted: Vec<String> = names.collect();
+    assert_eq!(wanted.len(), 103);
+    let page = read("packaging/manual/nightjar-alerts.md");
+    let mut explained = fields_explained(&page);
+    wanted.sort();
+    explained.sort();
+    assert_eq!(explained, wanted);
+    // Control: a field that is forgotten, and one that is named twice, are found.
+    for (from, to) in [("`scorr`", ""), ("`scorr`", "`scorr` `sky`")] {
+        let mut other = fields_explained(&page.replace(from, to));
+        other.sort();
+        assert_ne!(other, wanted);
+    }
+}

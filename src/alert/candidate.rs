@@ -2,7 +2,8 @@
 //!
 //! What each field means stands in `schema/candidate.avsc`. Fields of a star catalogue
 //! (`*ps1…3`, `*gaia*`, colour terms) and of an orbit catalogue (`ss*`) are absent where none is
-//! installed; the zero point then comes from the reference's stars.
+//! installed; the zero point then comes from the reference's stars. What the two catalogues know is filled in
+//! afterwards: [`super::stars`], [`super::asteroid`].
 
 use super::identifiers::{field_number, processing_id};
 use super::record::{ABSENT, CandidateRecord};
@@ -28,6 +29,8 @@ pub(super) fn candidate_record(
     let magap = magnitude(candidate.aperture14, conditions);
     let magapbig = magnitude(candidate.aperture18, conditions);
     let neighbour = candidate.neighbour.as_ref();
+    let photometry = conditions.photometry.as_ref();
+    let colour = photometry.and_then(|p| p.colour.as_ref());
     let over_fwhm = |length: f64| some(length / candidate.fwhm);
     CandidateRecord {
         jd: exposure.start.jd(),
@@ -120,12 +123,12 @@ pub(super) fn candidate_record(
         magzpsciunc: some(conditions.zero_point_err),
         magzpscirms: some(conditions.zero_point_rms),
         nmatches: conditions.zero_point_stars as i32,
-        clrcoeff: None,
-        clrcounc: None,
-        zpclrcov: None,
-        zpmed: None,
-        clrmed: None,
-        clrrms: None,
+        clrcoeff: colour.and_then(|c| some(c.coefficient)),
+        clrcounc: colour.and_then(|c| some(c.error)),
+        zpclrcov: colour.and_then(|c| some(c.covariance)),
+        zpmed: photometry.and_then(|p| some(p.median)),
+        clrmed: colour.and_then(|c| some(c.median)),
+        clrrms: colour.and_then(|c| some(c.rms)),
         neargaia: None,
         neargaiabright: None,
         maggaia: None,
@@ -203,6 +206,7 @@ pub(super) fn remembered(record: &CandidateRecord) -> PriorEpoch {
 
 /// The exposure without a candidate.
 pub(super) fn upper_limit(exposure: &Exposure, conditions: &Conditions, parameters: &AlertParameters) -> PriorEpoch {
+    let colour = conditions.photometry.as_ref().and_then(|p| p.colour.as_ref());
     PriorEpoch {
         jd: exposure.start.jd(),
         fid: parameters.filter_id(&exposure.filter),
@@ -217,6 +221,8 @@ pub(super) fn upper_limit(exposure: &Exposure, conditions: &Conditions, paramete
         magzpsci: some(conditions.zero_point),
         magzpsciunc: some(conditions.zero_point_err),
         magzpscirms: some(conditions.zero_point_rms),
+        clrcoeff: colour.and_then(|c| some(c.coefficient)),
+        clrcounc: colour.and_then(|c| some(c.error)),
         rbversion: parameters.rb_version.clone(),
         ..PriorEpoch::default()
     }

@@ -8,6 +8,7 @@
 //! What Nightjar knows beyond the ZTF schema travels as Kafka headers, because one extra field in a
 //! packet misaligns the columns of some readers.
 
+mod asteroid;
 mod candidate;
 mod container;
 mod cutout;
@@ -18,6 +19,7 @@ mod record;
 mod schema;
 mod sheet;
 mod stamp;
+mod stars;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -33,6 +35,8 @@ pub use schema::{AlertSchema, VERSION, alert_schema};
 pub use sheet::{MOST_ON_A_SHEET, sheet};
 pub use stamp::{StampError, stamp_pixels};
 
+use crate::asteroids::{Asteroid, Asteroids};
+use crate::catalogue::StarCatalogue;
 use crate::detect::{Candidate, Cutouts, Detections};
 use crate::history::{Past, PriorEpoch, Sighting};
 use crate::time::NightName;
@@ -60,6 +64,10 @@ pub struct AlertParameters {
     pub filters: BTreeMap<String, i32>,
     /// Version of the model behind [`Candidate::rb`] (`rbversion`).
     pub rb_version: String,
+    /// Known asteroids, where the observatory has installed orbits.
+    pub asteroids: Option<Arc<Asteroids>>,
+    /// The stars around candidates, where the observatory has installed a catalogue.
+    pub star_catalogue: Option<Arc<StarCatalogue>>,
     /// The network behind `drb`, where the observatory has installed one.
     pub network: Option<Arc<Network>>,
     /// Version of the program, for the header `software`.
@@ -135,6 +143,12 @@ struct Numbered<'a> {
     number: i64,
 }
 
+/// What is known already of the sky around an exposure.
+struct Surroundings<'a> {
+    asteroids: &'a [Asteroid],
+    stars: Option<&'a StarCatalogue>,
+}
+
 /// The alerts of an exposure, in order of position on the detector.
 ///
 /// `pasts` holds what the history knows of each candidate of [`Detections::accepted`], in that
@@ -167,10 +181,14 @@ pub fn packets(
         return Err(AlertError::TooMany(count));
     }
     let total = numbered.len();
+    let known = asteroid::on_exposure(detections, parameters);
+    // A catalogue that was cut since the last exposure must not be read.
+    let stars = parameters.star_catalogue.as_deref().filter(|catalogue| catalogue.is_whole());
+    let surroundings = Surroundings { asteroids: &known, stars };
     numbered
         .par_iter()
         .enumerate()
-        .map(|(i, (numbered, past))| packet(numbered, past, (i + 1, total), detections, parameters))
+        .map(|(i, (numbered, past))| packet(numbered, past, (i + 1, total), detections, &surroundings, parameters))
         .collect()
 }
 
@@ -184,12 +202,17 @@ fn packet(
     past: &Past,
     (position, total): (usize, usize),
     detections: &Detections,
+    surroundings: &Surroundings<'_>,
     parameters: &AlertParameters,
 ) -> Result<Alert, AlertError> {
     let (exposure, conditions) = (&detections.exposure, &detections.conditions);
     let candidate = numbered.candidate;
     let cutouts = candidate.cutouts.as_ref().ok_or(AlertError::Cutouts { x: candidate.x, y: candidate.y })?;
     let mut record = candidate::candidate_record(numbered, past, exposure, conditions, parameters);
+    asteroid::fill(&mut record, surroundings.asteroids);
+    if let Some(catalogue) = surroundings.stars {
+        stars::fill(&mut record, catalogue);
+    }
     if let Some(network) = &parameters.network {
         record.drb = Some(network.score([&cutouts.science, &cutouts.template, &cutouts.difference]));
         record.drbversion.clone_from(&network.version);

@@ -62,6 +62,7 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), Failure> {
     }
     let start = reference.exposure().start.jd();
     let context = ReferenceContext {
+        standards: &[],
         stars: &stars,
         wcs: wcs.as_ref(),
         zero_point: (reference.header().number(&ZERO_POINT).unwrap_or(RELATIVE_ZERO_POINT), 0.0),

@@ -102,6 +102,8 @@ commands! {
     Master => master,
     /// Build a deep reference from calibrated frames
     Reference => reference,
+    /// Make a star catalogue of the tables that surveys publish
+    Catalogue => catalogue,
     /// Show alert packets
     Alert => alert,
     /// Look into the disk buffer

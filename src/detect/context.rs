@@ -1,6 +1,7 @@
 //! What surrounds a candidate: the nearest source of the reference, the zero point, the limit.
 
 use super::Neighbour;
+use super::photometry::Standard;
 use crate::register::stars::{Star, StarList};
 use crate::register::{MatchedStar, Registration};
 use crate::wcs::Wcs;
@@ -20,6 +21,8 @@ pub struct ReferenceContext<'a> {
     pub jd: (f64, f64),
     /// Frames.
     pub frames: i32,
+    /// Stars of known magnitude on it; empty without a star catalogue.
+    pub standards: &'a [Standard],
 }
 
 impl ReferenceContext<'_> {
@@ -85,10 +88,16 @@ impl<'a> Neighbours<'a> {
     }
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
+pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.retain(|v| v.is_finite());
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()
+}
+
+/// The reference's own zero point, once the science image's is known.
+pub fn reference_zero_point(science: (f64, f64), registration: &Registration, at: (f64, f64)) -> (f64, f64) {
+    let ln_ratio = registration.ln_flux_ratio.value(at.0, at.1)[0];
+    (science.0 - 2.5 * std::f64::consts::LOG10_E * ln_ratio, science.1)
 }
 
 /// Magnitude of one electron of the science image, its error, and the stars' scatter about it.

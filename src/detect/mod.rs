@@ -35,6 +35,7 @@ mod echoes;
 pub mod fit;
 mod particle;
 pub mod peaks;
+pub mod photometry;
 mod place;
 pub mod rules;
 pub mod shape;
@@ -50,6 +51,7 @@ pub use candidate::{Candidate, Cutouts, Neighbour, Rule};
 use context::{Neighbours, ReferenceContext};
 use cutout::{cut_out, level_around, peak_over_rms};
 pub use peaks::Peak;
+use photometry::Photometry;
 
 /// Side of a cut-out, pixels.
 pub const CUTOUT_SIDE: usize = 63;
@@ -67,6 +69,8 @@ pub struct Conditions {
     pub zero_point_rms: f64,
     /// Stars that gave it.
     pub zero_point_stars: usize,
+    /// What a star catalogue says of the zero point; nothing where none is installed or too few of its stars are here.
+    pub photometry: Option<Photometry>,
     /// 5σ limiting magnitude of the difference image (`diffmaglim`).
     pub limit_mag: f64,
     /// FWHM of the science PSF at the centre, pixels.
@@ -135,8 +139,19 @@ pub fn detect(difference: &Difference, reference: &ReferenceContext<'_>, thresho
         ));
         peaks.truncate(MOST_CANDIDATES);
     }
-    let (zero_point, zero_point_err, zero_point_rms) =
-        context::zero_point(reference.zero_point, &difference.registration, centre);
+    let photometry = photometry::zero_point(reference.standards, &difference.registration);
+    if photometry.is_none() && !reference.standards.is_empty() {
+        warnings.push("too few stars of the catalogue match: the zero point is the reference's".into());
+    }
+    let with_catalogue = photometry.map(|p| ReferenceContext {
+        zero_point: context::reference_zero_point((p.zero_point, p.error), &difference.registration, centre),
+        ..*reference
+    });
+    let reference = with_catalogue.as_ref().unwrap_or(reference);
+    let (zero_point, zero_point_err, zero_point_rms) = match photometry {
+        Some(p) => (p.zero_point, p.error, p.rms),
+        None => context::zero_point(reference.zero_point, &difference.registration, centre),
+    };
     let measure = Measure {
         difference,
         neighbours: Neighbours::new(reference, &difference.registration),
@@ -162,7 +177,8 @@ pub fn detect(difference: &Difference, reference: &ReferenceContext<'_>, thresho
         zero_point,
         zero_point_err,
         zero_point_rms,
-        zero_point_stars: difference.registration.flux_ratio_stars,
+        zero_point_stars: photometry.map_or(difference.registration.flux_ratio_stars, |p| p.stars),
+        photometry,
         limit_mag: zero_point - 2.5 * (5.0 * median_of(difference.sky_noise.values())).max(1e-6).log10(),
         fwhm_px: fwhm,
         seeing_ratio: science / resampled.max(0.1),

@@ -9,6 +9,8 @@ use fitsio::sys;
 
 /// `IMAGE_HDU` of fitsio.h.
 pub(super) const IMAGE_HDU: c_int = 0;
+/// `ASCII_TBL` and `BINARY_TBL` of fitsio.h.
+pub(super) const TABLES: [c_int; 2] = [1, 2];
 /// `FLOAT_IMG` of fitsio.h.
 pub(super) const FLOAT_IMG: c_int = -32;
 /// `USHORT_IMG` of fitsio.h.
@@ -159,6 +161,40 @@ impl Handle {
                 &mut any_null,
                 &mut status,
             );
+        }
+        check(status)
+    }
+
+    /// Rows of the table here.
+    pub(super) fn row_count(&mut self) -> Result<usize, Fault> {
+        let (mut rows, mut status) = (0, 0);
+        // SAFETY: plain out-parameters.
+        unsafe { sys::ffgnrwll(self.file, &mut rows, &mut status) };
+        check(status).map(|()| usize::try_from(rows).unwrap_or(0))
+    }
+
+    /// Numbers of a column of one number a row, from row `first` on (both counted from 0); blank ones become NaN.
+    pub(super) fn read_column(&mut self, column: usize, first: usize, numbers: &mut [f64]) -> Result<(), Fault> {
+        let (mut any_null, mut status) = (0, 0);
+        let count = numbers.len() as i64;
+        // SAFETY: the slice has room for as many numbers as are asked for.
+        unsafe {
+            let out = numbers.as_mut_ptr();
+            let (column, first) = (column as c_int + 1, first as i64 + 1);
+            sys::ffgcvd(self.file, column, first, 1, count, f64::NAN, out, &mut any_null, &mut status);
+        }
+        check(status)
+    }
+
+    /// The same of integers; blank ones become 0.
+    pub(super) fn read_integers(&mut self, column: usize, first: usize, numbers: &mut [i64]) -> Result<(), Fault> {
+        let (mut any_null, mut status) = (0, 0);
+        let count = numbers.len() as i64;
+        // SAFETY: as above.
+        unsafe {
+            let out = numbers.as_mut_ptr().cast();
+            let (column, first) = (column as c_int + 1, first as i64 + 1);
+            sys::ffgcvjj(self.file, column, first, 1, count, 0, out, &mut any_null, &mut status);
         }
         check(status)
     }

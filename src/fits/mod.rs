@@ -10,6 +10,7 @@ mod cfitsio;
 mod gzip;
 mod header;
 mod read;
+pub mod table;
 mod whole;
 mod write;
 

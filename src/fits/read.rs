@@ -72,15 +72,16 @@ fn read(path: &Path, most: usize) -> Result<Vec<FitsImage>, FitsError> {
     Ok(images)
 }
 
-struct Open<'a> {
+/// A file whose structure is whole.
+pub(super) struct Open<'a> {
     path: &'a Path,
-    handle: Handle,
+    pub(super) handle: Handle,
     bytes_on_disk: i64,
-    count: usize,
+    pub(super) count: usize,
 }
 
 impl<'a> Open<'a> {
-    fn new(path: &'a Path) -> Result<Self, FitsError> {
+    pub(super) fn new(path: &'a Path) -> Result<Self, FitsError> {
         let open_error = |reason: String| FitsError::Open { path: path.to_owned(), reason };
         let metadata = std::fs::metadata(path).map_err(|e| open_error(e.to_string()))?;
         if metadata.is_dir() {
@@ -114,7 +115,7 @@ impl<'a> Open<'a> {
         }
     }
 
-    fn header(&mut self, index: usize) -> Result<Header, FitsError> {
+    pub(super) fn header(&mut self, index: usize) -> Result<Header, FitsError> {
         self.handle.go_to(index).map_err(|fault| damaged(self.path, fault))?;
         let text = self.handle.header_text().map_err(|fault| damaged(self.path, fault))?;
         Ok(Header::parse(&text))
@@ -170,6 +171,6 @@ impl<'a> Open<'a> {
     }
 }
 
-fn damaged(path: &Path, fault: Fault) -> FitsError {
+pub(super) fn damaged(path: &Path, fault: Fault) -> FitsError {
     FitsError::Damaged { path: path.to_owned(), reason: fault.0 }
 }

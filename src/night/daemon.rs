@@ -100,7 +100,8 @@ pub fn run(settings: &Settings) -> Result<(), DaemonError> {
 
     let days = f64::from(settings.history.days);
     let code = &settings.observatory.code;
-    let keeping = Keeping::new(history, spool, values::alert_parameters(settings), code, days);
+    let keeping = Keeping::new(history, spool, values::alert_parameters(settings), code, days)
+        .with_numbers(values::schema_numbers(settings, &settings.spool.folder)?);
     let hearts = Hearts::new(systemd::watchdog().map_or(Duration::MAX, |period| period * STAGE_DEADLINE));
     let daemon = Arc::new(Daemon {
         settings: RwLock::new(Arc::new(settings.clone())),

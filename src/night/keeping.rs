@@ -8,14 +8,17 @@
 //! exposure that is not done; the next run makes the same names and the same packets, and the spool
 //! recognises its twin.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::alert::{Alert, AlertError, AlertParameters, packets, upper_limit};
+use crate::alert::{Alert, AlertError, AlertParameters, Profile, packets, upper_limit};
 use crate::detect::Detections;
 use crate::exposure::{Exposure, ExposureId};
 use crate::history::{Footprint, History, HistoryError, Outcome, Question, Searched, Sighting};
+use crate::registry::{Numbers, RegistryError};
 use crate::spool::{Message, Reservation, Spool, SpoolError};
+use crate::time::Mjd;
 
 /// Room that is made in the spool before the work on an exposure begins, bytes: 1,000 alerts.
 pub const EXPOSURE_BYTES: u64 = 80 << 20;
@@ -29,6 +32,9 @@ pub enum Held {
     /// The history cannot be read or written.
     #[error(transparent)]
     History(#[from] HistoryError),
+    /// The schema has no number yet.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// What a rehearsal leaves cannot be written.
     #[error(transparent)]
     Leavings(#[from] super::leavings::LeavingsError),
@@ -39,14 +45,31 @@ pub struct Keeping {
     history: Mutex<History>,
     spool: Arc<Spool>,
     parameters: AlertParameters,
+    /// Numbers of the schema, with the registry profile.
+    numbers: Option<Numbers>,
     code: String,
     days: f64,
+    /// What was said of the catalogues; once is enough.
+    told: Mutex<BTreeSet<String>>,
 }
 
 impl Keeping {
     /// Joins them. `code` is the observatory's three letters, `days` how far back packets tell.
     pub fn new(history: History, spool: Arc<Spool>, parameters: AlertParameters, code: &str, days: f64) -> Self {
-        Self { history: Mutex::new(history), spool, parameters, code: code.to_owned(), days }
+        Self {
+            history: Mutex::new(history),
+            spool,
+            parameters,
+            numbers: None,
+            code: code.to_owned(),
+            days,
+            told: Mutex::default(),
+        }
+    }
+
+    /// Frames packets for readers that ask a schema registry.
+    pub fn with_numbers(self, numbers: Option<Numbers>) -> Self {
+        Self { numbers, ..self }
     }
 
     /// The spool.
@@ -77,12 +100,39 @@ impl Keeping {
     ///
     /// # Errors
     ///
-    /// When the history cannot be read.
+    /// When the history cannot be read, or the schema has no number yet.
     pub fn packets(&self, detections: &Detections) -> Result<Result<Vec<Alert>, AlertError>, Held> {
         let places: Vec<(f64, f64)> = detections.accepted().map(|candidate| (candidate.ra, candidate.dec)).collect();
         let question = Question::about(&detections.exposure, &self.code, self.days);
         let pasts = self.history().look_up(&places, &question)?;
-        Ok(packets(detections, &pasts, &self.parameters))
+        let alerts = match self.profile(detections)? {
+            Some(profile) => packets(detections, &pasts, &AlertParameters { profile, ..self.parameters.clone() }),
+            None => packets(detections, &pasts, &self.parameters),
+        };
+        self.tell_of_catalogues(detections.exposure.start);
+        Ok(alerts)
+    }
+
+    /// The framing for the exposure's topic, with the registry profile.
+    fn profile(&self, detections: &Detections) -> Result<Option<Profile>, RegistryError> {
+        let Some(numbers) = &self.numbers else { return Ok(None) };
+        let schema_id = numbers.of(&self.parameters.topic_of(detections.exposure.night))?;
+        if let Some(notice) = numbers.take_notice() {
+            tracing::warn!("{notice}");
+        }
+        Ok(Some(Profile::Registry { schema_id }))
+    }
+
+    /// Says once what is wrong with a catalogue in use; the night goes on without what it would have told.
+    fn tell_of_catalogues(&self, time: Mjd) {
+        let stars = self.parameters.star_catalogue.as_ref().and_then(|stars| stars.damage().map(str::to_owned));
+        let orbits = self.parameters.asteroids.as_ref().and_then(|asteroids| asteroids.stale(time));
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for (kind, sentence) in [("stars", stars), ("orbits", orbits)] {
+            if let Some(sentence) = sentence.filter(|_| told.insert(kind.to_owned())) {
+                tracing::error!("{sentence}");
+            }
+        }
     }
 
     /// Makes the alerts durable and the exposure done; gives the number of its spool file.

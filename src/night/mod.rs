@@ -32,6 +32,7 @@ pub mod reference_builder;
 pub mod rehearsal;
 pub mod science;
 pub mod site_check;
+pub mod standards;
 pub mod status;
 pub mod trigger;
 pub mod uplink_check;

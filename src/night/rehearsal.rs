@@ -21,6 +21,7 @@ use crate::camera::journal::Kept;
 use crate::camera::replay::{Pace, Recorded, RecordedNight};
 use crate::exposure::FrameKind;
 use crate::history::HistoryError;
+use crate::service::credentials::CredentialError;
 use crate::service::{Hearts, Shutdown, Stopwatch, memory};
 use crate::settings::Settings;
 use crate::spool::{Order, Spool, SpoolError};
@@ -80,6 +81,9 @@ pub enum RehearsalError {
     /// The client.
     #[error(transparent)]
     Uplink(#[from] UplinkError),
+    /// A secret.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
 }
 
 /// What a rehearsal came to.
@@ -166,7 +170,8 @@ pub fn rehearse(
     let uplink = Uplink::start_gated(parameters, spool.clone(), follower.gate())?;
 
     let days = f64::from(settings.history.days);
-    let keeping = Keeping::new(history, spool.clone(), alert_parameters, &settings.observatory.code, days);
+    let keeping = Keeping::new(history, spool.clone(), alert_parameters, &settings.observatory.code, days)
+        .with_numbers(values::schema_numbers(settings, &leavings.folder().join("spool"))?);
     let pipeline = Night::new(science, keeping, Hearts::new(Duration::MAX), Some(leavings));
     let clock = Stopwatch::start();
     let outcomes = play(&pipeline, &lights, pace, report)?;

@@ -1,6 +1,7 @@
 //! What an exposure is calibrated with and compared with: masters and references, and the values
 //! of the science stages.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,12 +9,15 @@ use super::bootstrap::Bootstrap;
 use super::compare::{Compared, compare};
 use super::fallbacks::Fallbacks;
 use super::intake::Waiting;
+use super::standards::{Band, on_reference};
 use super::values;
 use crate::calibrate::masters::{Masters, of_night, read_folder};
 use crate::calibrate::{CalibratedFrame, CalibrationParameters, calibrate};
 use crate::camera::replay::{Recorded, RecordedNight, fits_files};
 use crate::camera::{HeaderFallbacks, RawFrame, exposure_from_header, raw_frame};
+use crate::catalogue::StarCatalogue;
 use crate::detect::context::ReferenceContext;
+use crate::detect::photometry::Standard;
 use crate::exposure::{Exposure, FrameKind};
 use crate::fits::{Header, read_image, read_planes};
 use crate::register::library::{Library, NoReference, Reference};
@@ -31,6 +35,9 @@ const REFERENCES_IN_MEMORY: usize = 1;
 #[error("{0}")]
 pub struct ScienceError(pub String);
 
+/// The catalogue's stars on a reference of this number, in a band.
+type KeptStandards = (i64, Band, Arc<Vec<Standard>>);
+
 /// Masters, references and values.
 pub struct Science {
     longitude_deg: f64,
@@ -44,6 +51,12 @@ pub struct Science {
     growing: Option<Mutex<Bootstrap>>,
     /// The stars of the reference that served last.
     stars: Mutex<Option<(i64, Arc<StarList>)>>,
+    /// Stars of known magnitude, where a catalogue is installed.
+    catalogue: Option<StarCatalogue>,
+    /// Numbers (`fid`) of the camera's filters.
+    filters: BTreeMap<String, i32>,
+    /// Those of the catalogue on the reference that served last, by reference and band.
+    standards: Mutex<Option<KeptStandards>>,
 }
 
 impl Science {
@@ -113,6 +126,10 @@ impl Science {
             library,
             growing: None,
             stars: Mutex::new(None),
+            // Why there is none is said where alerts are made.
+            catalogue: values::star_catalogue(settings).ok().flatten(),
+            filters: settings.filters.clone(),
+            standards: Mutex::new(None),
         }
     }
 
@@ -221,7 +238,9 @@ impl Science {
         let reference = self.library.load(entry).map_err(|e| e.to_string())?;
         let stars = self.stars_of(&reference);
         let fetched = watch.seconds();
+        let standards = self.standards_of(&reference, frame.exposure());
         let context = ReferenceContext {
+            standards: &standards,
             stars: &stars,
             wcs: Some(&reference.wcs),
             zero_point: (reference.zero_point, 0.0),
@@ -233,7 +252,7 @@ impl Science {
             compare(frame, &reference.frame, &context, self.threshold, self.method).map_err(|e| e.to_string())?;
         // A reference that is not in memory yet is read and searched for stars on the way to the registration.
         compared.seconds[0] += fetched;
-        if !reference.zero_point_known {
+        if !reference.zero_point_known && compared.detections.conditions.photometry.is_none() {
             let warning = format!(
                 "{}: has no MAGZP, magnitudes are instrumental; write the zero point into its header",
                 entry.path.display()
@@ -241,6 +260,23 @@ impl Science {
             compared.detections.conditions.warnings.push(warning);
         }
         Ok(compared)
+    }
+
+    fn standards_of(&self, reference: &Reference, exposure: &Exposure) -> Arc<Vec<Standard>> {
+        let fid = self.filters.get(exposure.filter.trim()).copied().unwrap_or(0);
+        let (Some(catalogue), Some(band)) = (&self.catalogue, Band::of(fid, &exposure.filter)) else {
+            return Arc::default();
+        };
+        let mut kept = self.standards.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some((id, of, standards)) if *id == reference.id && *of == band => standards.clone(),
+            _ => {
+                let shape = reference.frame.pixels().shape();
+                let standards = Arc::new(on_reference(catalogue, band, &reference.wcs, shape));
+                *kept = Some((reference.id, band, standards.clone()));
+                standards
+            }
+        }
     }
 
     fn stars_of(&self, reference: &Reference) -> Arc<StarList> {

@@ -38,6 +38,8 @@ pub fn findings(settings: &Settings, running: Option<&Status>) -> Vec<Finding> {
     findings.push(references(settings));
     findings.extend(telescope(settings));
     findings.extend(model(settings));
+    findings.extend(stars(settings));
+    findings.extend(orbits(settings));
     if let (false, None) = (settings.metrics.listen.is_empty(), running) {
         findings.push(match TcpListener::bind(&settings.metrics.listen) {
             Ok(_) => Finding::ok("metrics", format!("http://{}/metrics", settings.metrics.listen)),
@@ -280,4 +282,36 @@ fn model(settings: &Settings) -> Option<Finding> {
             "correct [alerts] real_bogus_model; alerts have no drb until then",
         ),
     })
+}
+
+fn stars(settings: &Settings) -> Option<Finding> {
+    match values::star_catalogue(settings) {
+        Ok(catalogue) => catalogue.map(|c| Finding::ok("stars", format!("{} in {}", c.len(), c.path().display()))),
+        Err(error) => Some(Finding::warning(
+            "stars",
+            error.to_string(),
+            "correct [catalogues] stars; zero points come from the references until then",
+        )),
+    }
+}
+
+fn orbits(settings: &Settings) -> Option<Finding> {
+    let path = settings.catalogues.orbits.as_ref()?.display();
+    match values::asteroids(settings) {
+        Ok(found) => found.map(|(asteroids, rubbish)| {
+            let text = format!("{} asteroids in {path}", asteroids.len());
+            match (rubbish, asteroids.stale(crate::service::clock::now())) {
+                (None, None) => Finding::ok("orbits", text),
+                (Some(rubbish), None) => {
+                    Finding::warning("orbits", format!("{text}: {rubbish}"), "get a new MPCORB.DAT")
+                }
+                (_, Some(stale)) => Finding::warning("orbits", format!("{text}: {stale}"), "get a new MPCORB.DAT"),
+            }
+        }),
+        Err(error) => Some(Finding::warning(
+            "orbits",
+            error.to_string(),
+            "correct [catalogues] orbits; alerts say nothing of asteroids until then",
+        )),
+    }
 }

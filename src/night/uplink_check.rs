@@ -39,7 +39,7 @@ pub fn findings(settings: &Settings) -> Vec<Finding> {
     }
     let now = clock::now();
     let night = NightName::of(now, settings.observatory.longitude_deg);
-    let topic = values::alert_parameters(settings).topic_of(night);
+    let topic = values::bare_alert_parameters(settings).topic_of(night);
     let asked = Asked {
         prefix: &settings.alerts.prefix,
         topic: &topic,
@@ -48,7 +48,27 @@ pub fn findings(settings: &Settings) -> Vec<Finding> {
         now_s: now.unix_seconds() as i64,
     };
     findings.extend(check::cluster(&parameters, &asked));
+    findings.extend(registry(settings));
     findings
+}
+
+/// Whether the schema registry answers, with the registry profile.
+fn registry(settings: &Settings) -> Option<Finding> {
+    let client = match values::registry_client(settings, credentials::folder().as_deref()) {
+        Ok(client) => client?,
+        Err(error) => {
+            let remedy = "run the check as the service does: `systemd-run` with the unit's LoadCredential=";
+            return Some(Finding::fault("registry", error.to_string(), remedy));
+        }
+    };
+    Some(match client.subjects() {
+        Ok(count) => Finding::ok("registry", format!("{} answers, {count} subjects", client.address())),
+        Err(error) => Finding::fault(
+            "registry",
+            error.to_string(),
+            "exposures wait in the frame journal until the schema has a number",
+        ),
+    })
 }
 
 /// The spool's uuid (nil where there is none yet), and what is to be said of its disk and contents.

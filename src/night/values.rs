@@ -5,10 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::fallbacks::Fallbacks;
-use crate::alert::{AlertParameters, Network, Profile};
+use crate::alert::{AlertParameters, Network, Profile, alert_schema};
+use crate::asteroids::{Asteroids, Observatory, Orbits, OrbitsError, Rubbish};
 use crate::camera::HeaderFallbacks;
+use crate::catalogue::{CatalogueError, StarCatalogue};
+use crate::registry::{Client, Numbers};
 use crate::service::credentials::{self, CredentialError};
 use crate::settings::{self, Settings, SubtractMethod};
+use crate::spool::disk::Disk;
 use crate::spool::{Order, SpoolParameters};
 use crate::subtract::method::Method;
 use crate::uplink::{Delivery, Security, TlsParameters, TopicParameters, UplinkParameters};
@@ -21,8 +25,18 @@ pub fn header_fallbacks(settings: &Settings) -> HeaderFallbacks {
     Fallbacks::of(&settings.detector).unwrap_or_default().header
 }
 
-/// What is the same for every alert.
+/// What is the same for every alert, with the catalogues and the network that the observatory has installed.
 pub fn alert_parameters(settings: &Settings) -> AlertParameters {
+    AlertParameters {
+        star_catalogue: installed_catalogue(settings),
+        asteroids: installed_orbits(settings),
+        network: installed_network(settings),
+        ..bare_alert_parameters(settings)
+    }
+}
+
+/// The same without what is installed.
+pub fn bare_alert_parameters(settings: &Settings) -> AlertParameters {
     AlertParameters {
         profile: Profile::Ztf,
         publisher: settings.observatory.publisher.clone(),
@@ -33,8 +47,93 @@ pub fn alert_parameters(settings: &Settings) -> AlertParameters {
         rcid: settings.detector.rcid,
         filters: settings.filters.clone(),
         rb_version: REAL_BOGUS_VERSION.to_owned(),
-        network: installed_network(settings),
+        star_catalogue: None,
+        asteroids: None,
+        network: None,
         software: concat!("nightjar ", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}
+
+/// The schema registry, with the registry profile.
+///
+/// # Errors
+///
+/// When the credential that the settings name is not there.
+pub fn registry_client(settings: &Settings, folder: Option<&Path>) -> Result<Option<Client>, CredentialError> {
+    let alerts = &settings.alerts;
+    if alerts.profile != settings::Profile::Registry {
+        return Ok(None);
+    }
+    let secret = match alerts.registry_credential.as_str() {
+        "" => None,
+        name => Some(credentials::read(folder, name)?),
+    };
+    Ok(Some(Client::new(&alerts.schema_registry, secret.as_deref())))
+}
+
+/// The schema's numbers, with the registry profile; they are kept in the spool in `folder`.
+///
+/// # Errors
+///
+/// As above.
+pub fn schema_numbers(settings: &Settings, folder: &Path) -> Result<Option<Numbers>, CredentialError> {
+    let client = registry_client(settings, credentials::folder().as_deref())?;
+    Ok(client.map(|client| Numbers::new(client, &alert_schema().json, Box::new(Disk::at(folder)))))
+}
+
+/// The star catalogue that the settings name.
+///
+/// # Errors
+///
+/// Why it cannot be used.
+pub fn star_catalogue(settings: &Settings) -> Result<Option<StarCatalogue>, CatalogueError> {
+    settings.catalogues.stars.as_deref().map(StarCatalogue::open).transpose()
+}
+
+/// The same for the alerts. One that cannot be used is said in one line, and the night goes on without it.
+fn installed_catalogue(settings: &Settings) -> Option<Arc<StarCatalogue>> {
+    star_catalogue(settings)
+        .inspect_err(|error| {
+            tracing::error!(
+                "the star catalogue is not used: {error}; alerts say nothing of catalogue stars until then"
+            );
+        })
+        .ok()
+        .flatten()
+        .map(Arc::new)
+}
+
+/// The orbits that the settings name, and the lines among them that are none.
+///
+/// # Errors
+///
+/// Why they cannot be used.
+pub fn asteroids(settings: &Settings) -> Result<Option<(Asteroids, Option<Rubbish>)>, OrbitsError> {
+    let Some(path) = &settings.catalogues.orbits else { return Ok(None) };
+    let site = &settings.observatory;
+    let observatory = Observatory {
+        longitude_deg: site.longitude_deg,
+        latitude_deg: site.latitude_deg,
+        elevation_m: site.elevation_m,
+    };
+    let (orbits, rubbish) = Orbits::read(path)?;
+    Ok(Some((Asteroids::new(orbits, observatory), rubbish)))
+}
+
+/// The same for the alerts. What cannot be used is said in one line, and the night goes on without it.
+fn installed_orbits(settings: &Settings) -> Option<Arc<Asteroids>> {
+    let path = settings.catalogues.orbits.as_deref().unwrap_or(Path::new("")).display();
+    match asteroids(settings) {
+        Ok(found) => found.map(|(asteroids, rubbish)| {
+            if let Some(rubbish) = rubbish {
+                tracing::warn!("{path}: {rubbish}");
+            }
+            Arc::new(asteroids)
+        }),
+        Err(error) => {
+            tracing::error!("the orbits are not used: {error}; alerts say nothing of asteroids until then");
+            None
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use delivery::{Delivery, Drain, Metrics, Security, Service, Spool, Uplink};
 pub use read::{Fault, SettingsError};
-pub use science::{Alerts, Detect, History, Profile, References, Subtract, SubtractMethod};
+pub use science::{Alerts, Catalogues, Detect, History, Profile, References, Subtract, SubtractMethod};
 pub use site::{AmplifierSettings, Calibration, Camera, CameraKind, Detector, Frames, Observatory, Telescope, Trigger};
 
 /// Where the settings are looked for when no file is named.
@@ -53,6 +53,8 @@ pub struct Settings {
     pub subtract: Subtract,
     /// What counts as a change.
     pub detect: Detect,
+    /// Stars and orbits that are known already.
+    pub catalogues: Catalogues,
     /// Packets and topics.
     pub alerts: Alerts,
     /// Objects, detections, coverage and ledger.
@@ -83,6 +85,7 @@ impl Default for Settings {
             filters: BTreeMap::from([("g".into(), 1), ("r".into(), 2), ("i".into(), 3)]),
             subtract: Subtract::default(),
             detect: Detect::default(),
+            catalogues: Catalogues::default(),
             alerts: Alerts::default(),
             history: History::default(),
             spool: Spool::default(),

@@ -1,6 +1,6 @@
 //! What each setting may be: the one table behind every message about a wrong one.
 
-use super::{CameraKind, Fault, Security, Settings, SettingsError, Trigger};
+use super::{CameraKind, Fault, Profile, Security, Settings, SettingsError, Trigger};
 use crate::exposure::FrameKind;
 
 /// What one key may hold.
@@ -93,10 +93,20 @@ const RULES: &[Rule] = &[
     rule("detect.threshold", "a number of standard deviations from 3 to 100", |s| {
         (3.0..=100.0).contains(&s.detect.threshold)
     }),
+    rule("catalogues.stars", FILE, |s| s.catalogues.stars.as_ref().is_none_or(|f| f.is_absolute())),
+    rule("catalogues.orbits", FILE, |s| s.catalogues.orbits.as_ref().is_none_or(|f| f.is_absolute())),
     rule("alerts.profile", "\"ztf\" or \"registry\"", |_| true),
-    rule("alerts.schema_registry", "the address of a schema registry, http:// or https://, or \"\" for none", |s| {
-        let address = &s.alerts.schema_registry;
-        address.is_empty() || address.starts_with("http://") || address.starts_with("https://")
+    rule(
+        "alerts.schema_registry",
+        "the address of a schema registry, http:// or https://, needed with profile = \"registry\"",
+        |s| {
+            let address = &s.alerts.schema_registry;
+            let none = address.is_empty() && s.alerts.profile == Profile::Ztf;
+            none || address.starts_with("http://") || address.starts_with("https://")
+        },
+    ),
+    rule("alerts.registry_credential", "the name of a systemd credential, or \"\"", |s| {
+        is_name(&s.alerts.registry_credential)
     }),
     rule("alerts.programid", "1 (public), 2 (partnership) or 3 (private)", |s| (1..=3).contains(&s.alerts.programid)),
     rule(

@@ -64,6 +64,18 @@ impl Default for Detect {
     }
 }
 
+/// `[catalogues]`: what is known already of the sky.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Catalogues {
+    /// Star catalogue, made by `nightjar catalogue build`. No default: zero points then come from the reference, and
+    /// alerts say nothing of catalogue stars.
+    pub stars: Option<PathBuf>,
+    /// Orbits of asteroids, the Minor Planet Center's MPCORB.DAT, gzipped or not. No default: alerts then say nothing
+    /// of asteroids.
+    pub orbits: Option<PathBuf>,
+}
+
 /// `[alerts] profile`: how a packet is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -80,8 +92,10 @@ pub enum Profile {
 pub struct Alerts {
     /// Framing of the packets. Default "ztf", which every ZTF broker reads.
     pub profile: Profile,
-    /// Address of the schema registry, with `profile = "registry"`. Default "".
+    /// Address of the schema registry, needed with `profile = "registry"`. Default "".
     pub schema_registry: String,
+    /// Name of the systemd credential that holds `user:password` for it. Default "": it asks for none.
+    pub registry_credential: String,
     /// Who may see the alerts: 1 public, 2 partnership, 3 private. Default 1.
     pub programid: i32,
     /// Name of the night's topic; `{prefix}`, `{night}` and `{programid}` are filled in. Default
@@ -99,6 +113,7 @@ impl Default for Alerts {
         Self {
             profile: Profile::Ztf,
             schema_registry: String::new(),
+            registry_credential: String::new(),
             programid: 1,
             topic: "{prefix}_{night}_programid{programid}".into(),
             prefix: "nightjar".into(),

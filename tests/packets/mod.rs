@@ -117,6 +117,7 @@ pub fn conditions() -> Conditions {
         zero_point_err: 0.004,
         zero_point_rms: 0.03,
         zero_point_stars: 412,
+        photometry: None,
         limit_mag: 20.4,
         fwhm_px: 3.0,
         seeing_ratio: 1.1,
@@ -152,6 +153,8 @@ pub fn parameters() -> AlertParameters {
         filters: BTreeMap::new(),
         rb_version: "shape-1".into(),
         network: None,
+        star_catalogue: None,
+        asteroids: None,
         software: "nightjar 0.1.0".into(),
     }
 }
