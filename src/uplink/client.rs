@@ -178,7 +178,7 @@ pub fn named_producer(
         .set("enable.idempotence", "true")
         .set("compression.codec", "zstd")
         .set("partitioner", "murmur2_random")
-        .set("linger.ms", "20")
+        .set("linger.ms", "5")
         .set("batch.size", "1000000")
         .set("batch.num.messages", if singly { "1" } else { "10000" })
         .set("message.max.bytes", MAX_MESSAGE.to_string())

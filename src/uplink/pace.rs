@@ -42,7 +42,7 @@ impl Pace {
         let fresh = self.rate == 0.0 || rate < self.rate / 4.0;
         self.rate = if fresh { rate } else { 0.5 * self.rate + 0.5 * rate };
         let wanted = (self.rate * TARGET_S) as u64;
-        self.budget = wanted.clamp(self.budget / 4, self.budget * 4).clamp(LEAST.min(self.most), self.most);
+        self.budget = wanted.clamp(self.budget / 4, self.budget * 16).clamp(LEAST.min(self.most), self.most);
     }
 }
 
