@@ -7,6 +7,7 @@ import pathlib
 import random
 import subprocess
 import sys
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -62,9 +63,13 @@ def main() -> None:
     seen: list[int] = []
     for _ in range(4):
         process = start("--group", "killed")
+        # The one before may have read everything and said so to the broker: then nothing comes.
+        patience = threading.Timer(30, process.kill)
+        patience.start()
         lines = [process.stdout.readline() for _ in range(chance.randint(5, 25))]
         time.sleep(chance.uniform(0, 0.2))
         process.kill()
+        patience.cancel()
         # The same buffered stream to its end: a second one would begin behind what this one holds.
         seen += candids("".join(lines) + process.stdout.read())
         process.wait()
