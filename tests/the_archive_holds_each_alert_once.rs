@@ -18,8 +18,9 @@ mod packets;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
-use downstream::{kills, script, send, uplink_to, visits};
+use downstream::{kills, script, send, send_in_turn, uplink_to, visits};
 use kafka::Kafka;
 use nightjar::history::{History, Past, Question};
 
@@ -46,11 +47,17 @@ fn kills_neither_lose_nor_double_and_verify_finds_out_who_tampers() {
     let Some(kafka) = Kafka::start() else { return };
     let folder = tempfile::tempdir().unwrap();
     let night = visits(&mut History::in_memory().unwrap(), "2026-11-24", 20, 60);
-    send(&folder.path().join("spool"), uplink_to(kafka.bootstrap(), 4), &night);
     let out = folder.path().join("archive");
     let broker = kafka.bootstrap();
-    let words = [PROGRAM, &broker, TOPIC, out.to_str().unwrap(), kills()];
-    let Some((content, text)) = script("archive/campaign.py", &words) else { return };
+    // There is a topic at the beginning; the rest comes while the archive is killed.
+    let (first, rest) = night.split_at(1);
+    send(&folder.path().join("spool"), uplink_to(broker.clone(), 4), first);
+    let pause = Duration::from_secs_f64(0.08 * kills().parse::<f64>().unwrap());
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(|| send_in_turn(&folder.path().join("spool"), uplink_to(broker.clone(), 4), rest, pause));
+        script("archive/campaign.py", &[PROGRAM, &broker, TOPIC, out.to_str().unwrap(), kills()])
+    });
+    let Some((content, text)) = outcome else { return };
     assert!(content && text.contains("1200 in the topic"), "{text}");
     let flawed = folder.path().join("flawed");
     let words = [PROGRAM, &broker, TOPIC, flawed.to_str().unwrap(), "6", "flawed"];

@@ -49,6 +49,11 @@ def main() -> None:
         grown.add(len(list(out.rglob("*.avro"))))
         if flawed:
             forget_positions(out)
+    # Whoever sends may not be through yet.
+    before = -1
+    while (now := len(read(broker, topic))) != before:
+        before = now
+        time.sleep(5)
     last = subprocess.run([*line, *group, "--to-end"], capture_output=True, text=True, timeout=400)
     if last.returncode:
         sys.exit(last.stderr)
@@ -81,7 +86,7 @@ def main() -> None:
             wrong += row[1:5] != (record["objectId"], seen["jd"], seen["ra"], seen["dec"])
             wrong += row[5] != seen["magpsf"] or row[6] != seen["fid"] or not row[7]
     wrong += rows != collections.Counter(dict.fromkeys(held, 1))
-    if kills > 4 and len(grown) < 3:
+    if kills > 4 and not flawed and len(grown) < 3:
         sys.exit(f"the kills hit nothing: {grown}")
     print(
         f"{kills} kills, {len(grown)} different numbers of files at them: {len(messages)} in the topic, {len(held)} in"

@@ -79,11 +79,17 @@ pub fn uplink_to(bootstrap: String, partitions: i32) -> UplinkParameters {
 
 /// Sends visits through a spool in `folder`.
 pub fn send(folder: &Path, parameters: UplinkParameters, visits: &[Visit]) {
+    send_in_turn(folder, parameters, visits, Duration::ZERO);
+}
+
+/// The same, with a pause after each.
+pub fn send_in_turn(folder: &Path, parameters: UplinkParameters, visits: &[Visit], pause: Duration) {
     let spool = Arc::new(Spool::open(folder, SpoolParameters::default()).unwrap());
+    let uplink = Uplink::start(parameters, spool.clone()).unwrap();
     for visit in visits {
         spool.append(&visit.id, &messages(visit)).unwrap();
+        std::thread::sleep(pause);
     }
-    let uplink = Uplink::start(parameters, spool).unwrap();
     assert!(uplink.drain(Duration::from_secs(300)), "{:?}", uplink.status());
 }
 
