@@ -6,7 +6,7 @@
 //! (`tests/asteroids_are_where_they_should_be.rs` integrates them with the planets beside it): a file whose epoch is
 //! some months away is good enough for a search radius of 30″. [`Asteroids::stale`] says when it is not.
 //!
-//! Most orbits are far from any exposure. Once in half a day all of them are propagated to one moment ([`sweep`]);
+//! Most orbits are far from any exposure. Once in half a day all of them are propagated to one moment (`sweep`);
 //! an exposure then propagates only those that can have come near it.
 
 mod earth;
