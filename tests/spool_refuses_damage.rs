@@ -2,8 +2,12 @@
 //! however malicious, makes the spool read wrong messages, panic, or take memory without bound.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+#[path = "support/simulated_disk.rs"]
+mod simulated_disk;
+
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nightjar::exposure::ExposureId;
 use nightjar::spool::disk::Disk;
@@ -13,6 +17,7 @@ use nightjar::spool::segment::{self, SegmentReader};
 use nightjar::spool::store::{Store, Writing};
 use nightjar::spool::{Epoch, Finding, Message, Order, Spool, SpoolError, SpoolParameters};
 use proptest::prelude::*;
+use simulated_disk::{Lies, SimulatedDisk};
 
 fn golden_messages() -> Vec<Message> {
     let exposure = b"20261124-031522.120".to_vec();
@@ -231,9 +236,10 @@ fn a_lost_spool_json_is_found_again_in_the_segments() {
 
 #[test]
 fn a_repeated_exposure_is_recognised_even_when_it_was_sent_and_trimmed() {
-    let folder = tempfile::tempdir().unwrap();
+    // A disk with room: the spool trims earlier where there is little.
+    let disk = SimulatedDisk::new(None, Lies::default());
     let id = ExposureId::from_stored("e1");
-    let spool = Spool::open(folder.path(), SpoolParameters { keep_sent_hours: 1.0 }).unwrap();
+    let spool = Spool::open_on(Arc::new(disk.clone()), SpoolParameters { keep_sent_hours: 1.0 }).unwrap();
     let receipt = spool.append(&id, &golden_messages()).unwrap();
     spool.settle(&[(receipt.sequence, 3)], 1000).unwrap();
     let whole = spool.status().sent_bytes;
@@ -242,9 +248,9 @@ fn a_repeated_exposure_is_recognised_even_when_it_was_sent_and_trimmed() {
     spool.trim(1000 + 3600).unwrap();
     assert!(spool.status().sent_bytes < whole / 2 && spool.status().sent_exposures == 0);
     drop(spool);
-    let spool = Spool::open(folder.path(), SpoolParameters::default()).unwrap();
+    let spool = Spool::open_on(Arc::new(disk.clone()), SpoolParameters::default()).unwrap();
     assert!(matches!(spool.append(&id, &golden_messages()), Err(SpoolError::Twin { sequence: 1, .. })));
-    let look = inspect::look(&Disk::at(folder.path())).unwrap();
+    let look = inspect::look(&disk).unwrap();
     assert_eq!(look.exposures[&1].place, Place::Trimmed);
 }
 
