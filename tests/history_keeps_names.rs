@@ -5,6 +5,7 @@ mod packets;
 
 use nightjar::alert::{Alert, upper_limit};
 use nightjar::detect::Detections;
+use nightjar::exposure::ExposureId;
 use nightjar::history::{History, Outcome, Past, Question, backup_path};
 use packets::{CODE, candidate, detections, parameters, sky, three_visits};
 
@@ -200,4 +201,20 @@ fn another_programs_database_is_left_alone() {
     let message = History::open(&path).unwrap_err().to_string();
     assert!(message.contains("another program"), "{message}");
     assert!(path.exists());
+}
+
+#[test]
+fn every_format_that_was_released_opens_and_keeps_its_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("history.sqlite");
+    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/history/format-1.sqlite"), &path).unwrap();
+    let opened = History::open(&path).unwrap();
+    assert_eq!(opened.notice, None);
+    let history = opened.history;
+    let second = ExposureId::from_stored("20261124-200045");
+    assert_eq!(history.ledger(&second).unwrap().unwrap().alerts, 24);
+    let later = ExposureId::from_stored("20261124-210000");
+    let question = Question { exposure: &later, jd: 2_461_369.4, days: 30.0, code: CODE, year: 2026 };
+    let past = history.look_up(&[(46.438_672_869, 53.202_318_391)], &question).unwrap().remove(0);
+    assert_eq!((past.object_id.as_str(), past.detections, past.epochs.len()), ("NJR26lyauujv", 3, 2));
 }
