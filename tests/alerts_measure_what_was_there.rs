@@ -198,11 +198,10 @@ fn an_object_seen_in_three_visits_has_one_name() {
     assert!(objects >= 10, "only {objects} were seen in every visit");
 }
 
-/// Fields that do not depend on telescope or exposure. Two that seem to are left out, because they depend on the model of the
-/// noise: `chipsf`, of which nine tenths lie between 1.1 and 50 in the survey, and about 1 on a synthetic sky whose
-/// noise is known; and `sigmagnr`, which has a floor of 0.011 mag in the survey and is the photon noise here.
-const FIELDS: [&str; 20] = [
+/// Fields that do not depend on telescope or exposure.
+const FIELDS: [&str; 22] = [
     "sigmapsf",
+    "chipsf",
     "sigmagap",
     "sigmagapbig",
     "magdiff",
@@ -219,10 +218,16 @@ const FIELDS: [&str; 20] = [
     "nbad",
     "sumrat",
     "scorr",
+    "sigmagnr",
     "sharpnr",
     "dsnrms",
     "magzpscirms",
 ];
+
+/// The fields that are known to differ, which no other may join. The median of `chipsf` is 0.97 on this sky, where the
+/// survey's middle nine tenths begin at 1.08 (it has 0.86 to 314); that of `sigmagnr` is just below the 0.011 mag at which
+/// the survey's begin (it has 0.009 to 0.361). Why is not known yet.
+const DIFFERENT: [&str; 2] = ["chipsf", "sigmagnr"];
 
 /// Values of a field at these percentages, sentinels left out.
 fn percentiles(packets: &[Packet], field: &str, at: [usize; 5]) -> [f64; 5] {
@@ -256,7 +261,9 @@ fn fields_are_distributed_as_in_the_real_survey() {
         .collect();
     assert!(real.len() >= 100, "{}", real.len());
     let ours = &NIGHT.0;
-    assert_eq!(strangers(ours, &real), [""; 0]);
+    let found = strangers(ours, &real);
+    let names: Vec<&str> = found.iter().filter_map(|text| text.split(':').next()).collect();
+    assert_eq!(names, DIFFERENT, "{found:?}");
     // Control: widths in arcseconds instead of pixels, and a sign that is wrong, are found.
     for (field, change) in [("fwhm", 5.0), ("magdiff", -20.0), ("sumrat", 0.1)] {
         let mut other = ours.clone();
