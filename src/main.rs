@@ -6,13 +6,14 @@ use std::process::ExitCode;
 use clap::Parser;
 use nightjar::commands::{Failure, Line};
 use nightjar::service::log;
-use nightjar::service::memory::ImagePages;
+use nightjar::service::memory::{ImagePages, few_arenas};
 use nightjar::settings::Settings;
 
 #[global_allocator]
 static ALLOCATOR: ImagePages = ImagePages::new();
 
 fn main() -> ExitCode {
+    few_arenas();
     let line = Line::parse();
     log::start();
     let settings = Settings::load(line.config.as_deref());

@@ -161,7 +161,7 @@ impl Spool {
         .map_err(io_error(on, "writing spool.json"))?;
         let mut found = recovery::recover(on, identity.uuid)?;
         early.append(&mut found.findings);
-        found.cursor.begin_epoch(found.next, epoch);
+        found.cursor.next = found.cursor.next.max(found.next);
         let count = |folder: &str| {
             let entries = on.list(folder).map_err(io_error(on, format!("listing {folder}/")))?;
             let records = entries.iter().filter(|e| e.name.ends_with(".seg") || e.name.ends_with(".bin"));
@@ -350,7 +350,7 @@ impl Spool {
             exposure: unsent.exposure.clone(),
             epoch: unsent.epoch,
             count: unsent.count,
-            settled: inner.cursor.settled(*sequence),
+            settled: inner.cursor.settled(unsent.epoch, *sequence),
         })
     }
 
@@ -391,7 +391,8 @@ impl Spool {
             waiting_alerts: inner
                 .ready
                 .iter()
-                .map(|(sequence, unsent)| u64::from(unsent.count.saturating_sub(inner.cursor.settled(*sequence))))
+                .map(|(sequence, unsent)| unsent.count.saturating_sub(inner.cursor.settled(unsent.epoch, *sequence)))
+                .map(u64::from)
                 .sum(),
             waiting_bytes: inner.ready.values().map(|unsent| unsent.bytes).sum(),
             oldest: inner.ready.first_key_value().map(|(_, unsent)| unsent.exposure.clone()),

@@ -1,6 +1,9 @@
-//! What has been delivered: a set of sequence numbers, and for a few exposures how far.
+//! What has been delivered: a set of exposures, and for a few of them how far.
 //!
-//! Beside that it says which numbers were given, and in which openings of the spool.
+//! An exposure is named by the opening of the spool that wrote it and its sequence number, here as in its file. A
+//! number alone would not do: a disk may be put back from a snapshot, or run as a copy beside the first, and then both
+//! lives give the numbers that follow. With the opening in the name they never speak of the same exposure, unless it is
+//! the same; so two cursors are brought together by taking both sets, whatever happened in between.
 //!
 //! The same text stands in the file `cursor` of the spool and, keyed by the spool's uuid, in the
 //! cursor topic of the broker, where each transaction writes it together with the alerts that it
@@ -8,6 +11,10 @@
 //!
 //! The file carries the text's CRC-32C on a second line: a flipped bit in a number would else pass
 //! for exposures that were sent. Kafka checks its records itself.
+//!
+//! ```text
+//! {"sent":{"12-9f3a77c1":[[1,20],[22,25]]},"partial":{"12-9f3a77c1":{"26":4}},"next":27}
+//! ```
 
 use std::collections::BTreeMap;
 
@@ -15,8 +22,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Epoch;
 
-/// Epochs that a cursor remembers at most; older ones are taken for granted.
+/// Openings that are told apart at most; of older ones only the numbers are kept.
 const MAX_EPOCHS: usize = 256;
+
+/// Stands for the opening of exposures that cannot be read and were set aside. No opening has it: they count from 1.
+const SET_ASIDE: Epoch = Epoch(0);
 
 /// A set of whole numbers, kept as ranges.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +50,20 @@ impl From<Ranges> for Vec<(u64, u64)> {
 }
 
 impl Ranges {
+    fn one(&mut self, number: u64) {
+        self.insert(number, number);
+    }
+
+    /// Adds all of `other`.
+    pub fn extend(&mut self, other: &Self) {
+        other.iter().for_each(|(first, last)| self.insert(first, last));
+    }
+
+    /// How many numbers of `first` to `last`, both included, are in the set.
+    fn count_between(&self, first: u64, last: u64) -> u64 {
+        self.iter().map(|(a, b)| (b.min(last) + 1).saturating_sub(a.max(first))).sum()
+    }
+
     /// Adds `first` to `last`, both included.
     pub fn insert(&mut self, first: u64, last: u64) {
         if first > last {
@@ -92,32 +116,34 @@ impl Ranges {
     }
 }
 
+/// Exposures of openings that are no longer told apart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Older {
+    /// The youngest of them.
+    until: Epoch,
+    sent: Ranges,
+}
+
 /// What has been delivered of one spool.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// Exposures all of whose records are settled (sent, or set aside and counted).
-    pub sent: Ranges,
+    /// Exposures all of whose records are settled (sent, or set aside and counted), by opening.
+    sent: BTreeMap<Epoch, Ranges>,
     /// Exposures begun: how many of their records, from the first, are settled.
     #[serde(default)]
-    pub partial: BTreeMap<u64, u32>,
-    /// The first sequence number of each epoch, rising: tells a number from its twin in the other
-    /// life of a spool that was restored from a snapshot.
-    #[serde(default)]
-    pub epochs: Vec<(u64, Epoch)>,
+    partial: BTreeMap<Epoch, BTreeMap<u64, u32>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    older: Option<Older>,
     /// The next number to be given: every lower one was given, whatever the disk still has of it.
-    /// 0 where version 0.1 wrote it.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default)]
     pub next: u64,
 }
 
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
 impl Cursor {
-    /// Reads what [`Cursor::encode`] wrote.
+    /// Reads what [`Cursor::encode`] wrote, in this version or in 0.1.
     pub fn decode(text: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(text)
+            .or_else(|error| serde_json::from_slice::<version_0_1::Cursor>(text).map(Self::from).map_err(|_| error))
     }
 
     /// As one line of JSON.
@@ -148,67 +174,43 @@ impl Cursor {
         Self::decode(line).map_err(|error| error.to_string())
     }
 
-    /// Notes that the numbers from `first` on are given in `epoch`.
-    pub fn begin_epoch(&mut self, first: u64, epoch: Epoch) {
-        self.epochs.retain(|(start, _)| *start < first);
-        self.epochs.push((first, epoch));
-        self.next = self.next.max(first);
-        let surplus = self.epochs.len().saturating_sub(MAX_EPOCHS);
-        self.epochs.drain(..surplus);
-    }
-
-    /// Notes that a segment on disk says that `sequence` was given in `epoch`: an epoch whose
-    /// process died before it wrote a cursor is known only from its segments.
-    pub fn learn_epoch(&mut self, sequence: u64, epoch: Epoch) {
-        if self.epoch_of(sequence) != Some(epoch) {
-            let at = self.epochs.partition_point(|(first, _)| *first < sequence);
-            match self.epochs.get_mut(at) {
-                // An opening noted that it begins here, and died before it wrote anything.
-                Some((first, noted)) if *first == sequence => *noted = epoch,
-                _ => self.epochs.insert(at, (sequence, epoch)),
-            }
-        }
-    }
-
-    /// The epoch that `sequence` was given in, where it is still known.
-    pub fn epoch_of(&self, sequence: u64) -> Option<Epoch> {
-        self.epochs.iter().rev().find(|(first, _)| *first <= sequence).map(|(_, epoch)| *epoch)
-    }
-
-    /// Whether this cursor speaks of the very segment `sequence` that was written in `epoch`.
-    fn is_about(&self, sequence: u64, epoch: Epoch) -> bool {
-        self.epoch_of(sequence).is_none_or(|known| known == epoch)
-    }
-
-    /// Whether the segment is settled whole.
-    pub fn covers(&self, sequence: u64, epoch: Epoch) -> bool {
-        self.sent.contains(sequence) && self.is_about(sequence, epoch)
-    }
-
-    /// Whether the number was given to another segment than the one written in `epoch`, as far as
-    /// this cursor can know.
-    pub fn conflicts(&self, sequence: u64, epoch: Epoch) -> bool {
-        self.last().is_some_and(|last| sequence <= last) && !self.is_about(sequence, epoch)
+    /// Whether the exposure is settled whole.
+    pub fn covers(&self, epoch: Epoch, sequence: u64) -> bool {
+        self.sent.get(&epoch).is_some_and(|sent| sent.contains(sequence))
+            || self.older.as_ref().is_some_and(|older| epoch <= older.until && older.sent.contains(sequence))
     }
 
     /// How many records of an exposure are settled, from the first.
-    pub fn settled(&self, sequence: u64) -> u32 {
-        self.partial.get(&sequence).copied().unwrap_or(0)
+    pub fn settled(&self, epoch: Epoch, sequence: u64) -> u32 {
+        self.partial.get(&epoch).and_then(|of| of.get(&sequence)).copied().unwrap_or(0)
     }
 
     /// Notes that the first `settled` of `count` records are settled.
-    pub fn settle(&mut self, sequence: u64, settled: u32, count: u32) {
+    pub fn settle(&mut self, epoch: Epoch, sequence: u64, settled: u32, count: u32) {
         if settled >= count {
-            self.partial.remove(&sequence);
-            self.sent.insert(sequence, sequence);
+            self.sent.entry(epoch).or_default().one(sequence);
+            self.tidy();
         } else if settled > 0 {
-            self.partial.insert(sequence, settled);
+            self.partial.entry(epoch).or_default().insert(sequence, settled);
         }
+    }
+
+    /// Notes an exposure that cannot be read: it is not missing, and it is not sent.
+    pub fn set_aside(&mut self, sequence: u64) {
+        self.sent.entry(SET_ASIDE).or_default().one(sequence);
+    }
+
+    /// All numbers, of whatever opening, of exposures that are settled whole.
+    pub fn numbers(&self) -> Ranges {
+        let mut all = self.older.as_ref().map_or_else(Ranges::default, |older| older.sent.clone());
+        self.sent.values().for_each(|sent| all.extend(sent));
+        all
     }
 
     /// The largest number that this cursor speaks of.
     pub fn last(&self) -> Option<u64> {
-        self.sent.last().max(self.partial.last_key_value().map(|(sequence, _)| *sequence))
+        let begun = self.partial.values().filter_map(|of| of.last_key_value()).map(|(sequence, _)| *sequence).max();
+        self.numbers().last().max(begun)
     }
 
     /// The lowest number that nobody can have been given, as far as this cursor knows.
@@ -218,22 +220,121 @@ impl Cursor {
 
     /// Everything that this or `other` calls settled.
     pub fn merge(&mut self, other: &Self) {
-        for (first, last) in other.sent.iter() {
-            self.sent.insert(first, last);
+        for (epoch, sent) in &other.sent {
+            self.sent.entry(*epoch).or_default().extend(sent);
         }
-        for (sequence, settled) in &other.partial {
-            let known = self.partial.entry(*sequence).or_default();
-            *known = (*known).max(*settled);
+        for (epoch, of) in &other.partial {
+            for (sequence, settled) in of {
+                let known = self.partial.entry(*epoch).or_default().entry(*sequence).or_default();
+                *known = (*known).max(*settled);
+            }
         }
-        let sent = &self.sent;
-        self.partial.retain(|sequence, _| !sent.contains(*sequence));
+        if let Some(older) = &other.older {
+            self.fold(older.until, &older.sent);
+        }
         self.next = self.next.max(other.next);
+        self.tidy();
+    }
+
+    /// How many exposures are sent here of which `other` does not know.
+    pub fn unknown_to(&self, other: &Self) -> u64 {
+        let unknown = |(epoch, sent): (&Epoch, &Ranges)| -> u64 {
+            let nothing = Ranges::default();
+            let mut known = other.sent.get(epoch).unwrap_or(&nothing).clone();
+            other.partial.get(epoch).into_iter().flatten().for_each(|(sequence, _)| known.one(*sequence));
+            if let Some(older) = other.older.as_ref().filter(|older| *epoch <= older.until) {
+                known.extend(&older.sent);
+            }
+            sent.iter().map(|(first, last)| last - first + 1 - known.count_between(first, last)).sum()
+        };
+        let told_apart: u64 = self.sent.iter().filter(|(epoch, _)| **epoch != SET_ASIDE).map(unknown).sum();
+        let numbers = other.numbers();
+        let older = self.older.iter().flat_map(|older| older.sent.iter());
+        told_apart + older.map(|(first, last)| last - first + 1 - numbers.count_between(first, last)).sum::<u64>()
+    }
+
+    fn fold(&mut self, until: Epoch, sent: &Ranges) {
+        let older = self.older.get_or_insert_with(|| Older { until, sent: Ranges::default() });
+        older.until = older.until.max(until);
+        older.sent.extend(sent);
+    }
+
+    /// Forgets how far exposures were that are settled whole, and no longer tells the oldest openings apart.
+    fn tidy(&mut self) {
+        while self.sent.len() > MAX_EPOCHS {
+            let Some((epoch, sent)) = self.sent.pop_first() else { break };
+            self.fold(epoch, &sent);
+        }
+        let mut partial = std::mem::take(&mut self.partial);
+        for (epoch, of) in &mut partial {
+            of.retain(|sequence, _| !self.covers(*epoch, *sequence));
+        }
+        partial.retain(|_, of| !of.is_empty());
+        self.partial = partial;
+    }
+}
+
+mod version_0_1 {
+    //! The text of version 0.1. It named exposures by their numbers alone, and listed where the numbers of each opening
+    //! began.
+
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+
+    use super::{Epoch, Ranges};
+
+    #[derive(Deserialize)]
+    pub struct Cursor {
+        sent: Ranges,
+        #[serde(default)]
+        partial: BTreeMap<u64, u32>,
+        #[serde(default)]
+        epochs: Vec<(u64, Epoch)>,
+        #[serde(default)]
+        next: u64,
+    }
+
+    impl Cursor {
+        /// Whoever gave a number before the first known opening: it was sent.
+        const ANY: Epoch = Epoch(u64::MAX);
+
+        fn epoch_of(&self, number: u64) -> Epoch {
+            self.epochs.iter().rev().find(|(first, _)| *first <= number).map_or(Self::ANY, |(_, epoch)| *epoch)
+        }
+    }
+
+    impl From<Cursor> for super::Cursor {
+        fn from(text: Cursor) -> Self {
+            let mut cursor = Self { next: text.next, ..Self::default() };
+            for (sequence, settled) in &text.partial {
+                cursor.settle(text.epoch_of(*sequence), *sequence, *settled, u32::MAX);
+            }
+            for (first, last) in text.sent.iter() {
+                let mut from = first;
+                while from <= last {
+                    let after = text.epochs.iter().map(|(start, _)| *start).find(|start| *start > from);
+                    let to = after.map_or(last, |start| last.min(start - 1));
+                    let mut run = Ranges::default();
+                    run.insert(from, to);
+                    match text.epoch_of(from) {
+                        Cursor::ANY => cursor.fold(Cursor::ANY, &run),
+                        epoch => cursor.sent.entry(epoch).or_default().extend(&run),
+                    }
+                    from = to + 1;
+                }
+            }
+            cursor
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const FIRST: Epoch = Epoch(1 << 32 | 7);
+    const SECOND: Epoch = Epoch(2 << 32 | 9);
 
     #[test]
     fn numbers_in_any_order_close_up_to_one_range() {
@@ -250,21 +351,34 @@ mod tests {
 
     #[test]
     fn a_cursor_survives_its_journey_as_text() {
-        let mut cursor = Cursor::default();
-        cursor.begin_epoch(1, Epoch(7));
-        cursor.settle(1, 10, 10);
-        cursor.settle(3, 4, 10);
+        let mut cursor = Cursor { next: 5, ..Cursor::default() };
+        cursor.settle(FIRST, 1, 10, 10);
+        cursor.settle(FIRST, 3, 4, 10);
+        cursor.settle(SECOND, 4, 1, 1);
         assert_eq!(Cursor::decode(&cursor.encode()).unwrap(), cursor);
-        assert_eq!(cursor.encode(), br#"{"sent":[[1,1]],"partial":{"3":4},"epochs":[[1,"0-00000007"]],"next":1}"#);
+        let text = r#"{"sent":{"1-00000007":[[1,1]],"2-00000009":[[4,4]]},"partial":{"1-00000007":{"3":4}},"next":5}"#;
+        assert_eq!(String::from_utf8(cursor.encode()).unwrap(), text);
+    }
+
+    #[test]
+    fn a_cursor_of_version_0_1_is_understood() {
+        let text =
+            br#"{"sent":[[1,6],[8,9]],"partial":{"7":4},"epochs":[[3,"1-00000007"],[6,"2-00000009"]],"next":10}"#;
+        let cursor = Cursor::decode(text).unwrap();
+        assert!(cursor.covers(FIRST, 3) && cursor.covers(FIRST, 5) && !cursor.covers(FIRST, 6));
+        assert!(cursor.covers(SECOND, 6) && cursor.covers(SECOND, 9) && !cursor.covers(SECOND, 5));
+        assert!(cursor.covers(FIRST, 2) && cursor.covers(SECOND, 1), "whoever gave it");
+        assert_eq!((cursor.settled(SECOND, 7), cursor.settled(FIRST, 7), cursor.next_free()), (4, 0, 10));
+        assert_eq!(Cursor::decode(&cursor.encode()).unwrap(), cursor);
     }
 
     #[test]
     fn no_flipped_bit_of_the_file_is_taken_for_another_cursor() {
         let mut cursor = Cursor::default();
-        cursor.settle(12, 1, 1);
+        cursor.settle(FIRST, 12, 1, 1);
         let file = cursor.encode_file();
         assert_eq!(Cursor::decode_file(&file), Ok(cursor.clone()));
-        assert_eq!(Cursor::decode_file(&cursor.encode()), Ok(cursor.clone()), "as version 0.1 wrote it");
+        assert_eq!(Cursor::decode_file(&cursor.encode()), Ok(cursor.clone()), "without its check");
         for bit in 0..file.len() * 8 {
             let mut damaged = file.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
@@ -279,37 +393,26 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_that_wrote_no_cursor_is_known_from_its_segments() {
+    fn a_number_given_in_two_openings_is_two_exposures() {
+        let (mut one, mut other) = (Cursor::default(), Cursor::default());
+        one.settle(FIRST, 5, 1, 1);
+        other.settle(SECOND, 5, 2, 3);
+        one.merge(&other);
+        assert!(one.covers(FIRST, 5) && !one.covers(SECOND, 5));
+        assert_eq!((one.settled(SECOND, 5), one.settled(FIRST, 5)), (2, 0));
+        assert_eq!((one.unknown_to(&other), other.unknown_to(&one)), (1, 0));
+    }
+
+    #[test]
+    fn of_very_many_openings_the_oldest_keep_only_their_numbers() {
         let mut cursor = Cursor::default();
-        cursor.begin_epoch(1, Epoch(1));
-        for (sequence, epoch) in [(7, 1), (8, 2), (9, 2), (10, 3)] {
-            cursor.learn_epoch(sequence, Epoch(epoch));
+        let epoch = |n: u64| Epoch(n << 32);
+        for n in 1..=1000 {
+            cursor.settle(epoch(n), n, 1, 1);
         }
-        cursor.begin_epoch(11, Epoch(4));
-        cursor.settle(9, 5, 5);
-        assert!(cursor.covers(9, Epoch(2)));
-        assert_eq!(cursor.epochs, [(1, Epoch(1)), (8, Epoch(2)), (10, Epoch(3)), (11, Epoch(4))]);
-    }
-
-    #[test]
-    fn a_number_that_a_dead_opening_announced_belongs_to_the_one_that_wrote_it() {
-        let mut cursor = Cursor::default();
-        cursor.begin_epoch(1, Epoch(1));
-        cursor.begin_epoch(6, Epoch(2));
-        cursor.learn_epoch(6, Epoch(3));
-        cursor.learn_epoch(7, Epoch(3));
-        assert_eq!(cursor.epochs, [(1, Epoch(1)), (6, Epoch(3))]);
-        cursor.settle(6, 1, 1);
-        assert!(cursor.covers(6, Epoch(3)), "it would be sent again");
-    }
-
-    #[test]
-    fn a_number_given_twice_after_a_restored_snapshot_is_not_taken_for_sent() {
-        let mut broker = Cursor::default();
-        broker.begin_epoch(1, Epoch(7));
-        broker.settle(5, 1, 1);
-        assert!(broker.covers(5, Epoch(7)));
-        assert!(!broker.covers(5, Epoch(8)));
-        assert!(broker.conflicts(5, Epoch(8)) && !broker.conflicts(6, Epoch(8)));
+        assert!((1..=1000).all(|n| cursor.covers(epoch(n), n)));
+        assert!(!cursor.covers(epoch(1001), 3), "a number of old given again is another exposure");
+        assert!(cursor.encode().len() < 16 << 10);
+        assert_eq!((cursor.numbers().iter().collect::<Vec<_>>(), cursor.last()), (vec![(1, 1000)], Some(1000)));
     }
 }

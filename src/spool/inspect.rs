@@ -89,8 +89,9 @@ pub fn look(store: &dyn Store) -> io::Result<Look> {
             };
             let head = segment::read_head(&*file).ok();
             let trimmed = place == Place::Sent && head.as_ref().is_some_and(|(_, length)| *length == entry.bytes);
+            let begun = head.as_ref().map_or(0, |(head, _)| cursor.settled(head.epoch, sequence));
             let (exposure, count) = head.map_or((String::new(), 0), |(head, _)| (head.exposure, head.count));
-            let settled = if place == Place::Ready { cursor.settled(sequence) } else { count };
+            let settled = if place == Place::Ready { begun } else { count };
             let place = if trimmed { Place::Trimmed } else { place };
             exposures.insert(sequence, Seen { sequence, place, exposure, count, settled, bytes: entry.bytes });
         }

@@ -75,10 +75,9 @@
 //! # Who is who
 //!
 //! A segment is named by (uuid, epoch, sequence). Each opening of the spool begins a new [`Epoch`],
-//! partly random, so that a spool restored from a snapshot cannot give a name that its other life
-//! gave before; see [`Spool::reconcile`]. One case is not covered: after a snapshot was put back,
-//! exposures that got new numbers are not recognised in a second snapshot, taken before they got
-//! them, that is put back too: they arrive twice.
+//! partly random, so that a spool restored from a snapshot, or a copy that runs beside it, cannot give a name that its
+//! other life gave. What was sent is kept by these names, here and at the broker, and the names never change:
+//! lives meet at the broker's cursor, and each sends only what no other has sent. See [`cursor`].
 //!
 //! No number is given twice. The next one is one more than the largest that any file, set aside or
 //! not, or the cursor knows of; the cursor is written after each exposure and counts only numbers

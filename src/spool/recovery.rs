@@ -6,7 +6,7 @@ use std::io;
 use uuid::Uuid;
 
 use super::aside::Aside;
-use super::cursor::{Cursor, Ranges};
+use super::cursor::Cursor;
 use super::format::Damage;
 use super::segment::{self, ReadError, SegmentReader, file_name, sequence_in};
 use super::store::{Store, read_small};
@@ -56,15 +56,13 @@ pub enum Finding {
     Identity(Uuid),
     /// The broker knows of exposures that this disk does not.
     #[error(
-        "this spool was restored from an older copy: the broker has exposures up to {broker}, here the last is {here}; {renumbered} exposures taken since then got new numbers, none is lost or sent twice"
+        "this spool is an older copy of one that went on: the broker has exposures up to {broker}, here the last is {here}; none is lost or sent twice; make sure that no other host runs on a copy"
     )]
     Restored {
         /// Last number that the broker knows.
         broker: u64,
         /// Last number here.
         here: u64,
-        /// How many got new numbers.
-        renumbered: usize,
     },
     /// The broker's cursor lacks what this spool had delivered.
     #[error(
@@ -161,11 +159,8 @@ pub fn recover(store: &dyn Store, uuid: Uuid) -> Result<Recovered> {
     let known = found.findings.is_empty();
     read_sent(store, &mut found)?;
     read_ready(store, uuid, &mut found)?;
-    let mut here = found.cursor.sent.clone();
-    for (sequence, unsent) in &found.ready {
-        here.insert(*sequence, *sequence);
-        found.cursor.learn_epoch(*sequence, unsent.epoch);
-    }
+    let mut here = found.cursor.numbers();
+    found.ready.keys().chain(found.sent.keys()).for_each(|sequence| here.insert(*sequence, *sequence));
     let mut last = here.last().unwrap_or(0);
     for folder in ["quarantine", "dead"] {
         for entry in store.list(folder).map_err(io_error(store, format!("listing {folder}/")))? {
@@ -195,13 +190,13 @@ fn read_sent(store: &dyn Store, found: &mut Recovered) -> Result<()> {
         match segment::read_head(&*file) {
             Ok((head, length)) => {
                 trimmed = length == entry.bytes;
+                found.cursor.settle(head.epoch, sequence, 1, 1);
                 found.know(head.exposure, sequence);
             }
             Err(ReadError::Io(error)) => return Err(io_error(store, "reading a sent exposure")(error)),
             Err(ReadError::Damage(_)) => {}
         }
         found.sent.insert(sequence, Sent { bytes: entry.bytes, since_s: entry.changed_s, trimmed });
-        found.cursor.settle(sequence, 1, 1);
     }
     Ok(())
 }
@@ -225,7 +220,7 @@ fn read_ready(store: &dyn Store, uuid: Uuid, found: &mut Recovered) -> Result<()
             }
             Err(ReadError::Damage(damage)) => {
                 set_aside(store, &entry.name, damage.to_string(), found)?;
-                found.cursor.settle(sequence, 1, 1);
+                found.cursor.set_aside(sequence);
                 continue;
             }
         };
@@ -240,7 +235,7 @@ fn read_ready(store: &dyn Store, uuid: Uuid, found: &mut Recovered) -> Result<()
             found.findings.push(Finding::Flawed { sequence, exposure, what });
         }
         found.know(head.exposure.clone(), sequence);
-        if found.cursor.covers(sequence, head.epoch) {
+        if found.cursor.covers(head.epoch, sequence) {
             let to = format!("sent/{}", file_name(sequence));
             store.rename(&name, &to).map_err(io_error(store, format!("moving {name} to sent/")))?;
             let sent = Sent { bytes: entry.bytes, since_s: entry.changed_s, trimmed: false };
@@ -269,8 +264,6 @@ fn set_aside(store: &dyn Store, file: &str, why: String, found: &mut Recovered) 
 pub struct Reconciled {
     /// The cursor to go on with.
     pub cursor: Cursor,
-    /// Unsent exposures whose numbers stand for others at the broker.
-    pub renumber: Vec<u64>,
     /// The next free number.
     pub next: u64,
     /// How many sent exposures the broker does not remember.
@@ -279,74 +272,14 @@ pub struct Reconciled {
     pub gaps: Vec<(u64, u64)>,
 }
 
-/// Brings this spool's cursor and the broker's together; a pure function.
-///
-/// What either calls settled is settled. An unsent exposure whose number stands for another one
-/// at the broker (this spool is the restored copy of one that went on) needs a new number.
+/// Brings this spool's cursor and the broker's together; a pure function. What either calls settled is settled.
 pub fn reconcile(ready: &BTreeMap<u64, Unsent>, next: u64, here: &Cursor, broker: &Cursor) -> Reconciled {
-    let renumber: Vec<u64> =
-        ready.iter().filter(|(s, unsent)| broker.conflicts(**s, unsent.epoch)).map(|(s, _)| *s).collect();
-    let mut remembered: Ranges = broker.sent.clone();
-    for sequence in broker.partial.keys() {
-        remembered.insert(*sequence, *sequence);
-    }
-    let forgotten = here
-        .sent
-        .iter()
-        .map(|(first, last)| {
-            let known: u64 = remembered.iter().map(|(a, b)| (b.min(last) + 1).saturating_sub(a.max(first))).sum();
-            last - first + 1 - known
-        })
-        .sum();
     let mut cursor = broker.clone();
     cursor.merge(here);
-    let mut known = cursor.sent.clone();
+    let mut known = cursor.numbers();
     ready.keys().for_each(|sequence| known.insert(*sequence, *sequence));
     // Those below `next` were told of when the spool was opened.
     let gaps = known.holes_below(broker.next_free()).into_iter().filter(|(_, last)| *last >= next);
     let gaps = gaps.map(|(first, last)| (first.max(next), last)).collect();
-    let next = next.max(broker.next_free());
-    // Whose a number is that the broker has, the broker knows; beyond, this spool.
-    let last = broker.last().unwrap_or(0);
-    let ours = here.epoch_of(last + 1).map(|epoch| (last + 1, epoch));
-    let beyond = here.epochs.iter().filter(|(first, _)| *first > last + 1).copied();
-    cursor.epochs.retain(|(first, _)| *first <= last);
-    cursor.epochs.extend(ours.into_iter().chain(beyond));
-    cursor.epochs.dedup_by_key(|(_, epoch)| *epoch);
-    // What waits here beyond the broker's last number keeps the epoch that stands in its file.
-    for (sequence, unsent) in ready.iter().filter(|(sequence, _)| !renumber.contains(sequence)) {
-        cursor.learn_epoch(*sequence, unsent.epoch);
-    }
-    Reconciled { cursor, renumber, next, forgotten, gaps }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Two lives of one spool: this one wrote 10 to 14 in epoch 1; the other, a copy that had 10,
-    /// wrote 11 and 12 in epoch 2 and sent them.
-    #[test]
-    fn what_waits_beyond_the_other_life_is_settled_when_it_is_sent() {
-        let unsent = |n: u64| Unsent { exposure: format!("e{n}"), epoch: Epoch(1), count: 1, bytes: 1 };
-        let ready: BTreeMap<u64, Unsent> = (10..15).map(|n| (n, unsent(n))).collect();
-        let mut here = Cursor::default();
-        here.begin_epoch(1, Epoch(1));
-        let mut broker = here.clone();
-        broker.begin_epoch(11, Epoch(2));
-        for sequence in [10, 11, 12] {
-            broker.settle(sequence, 1, 1);
-        }
-        let plan = reconcile(&ready, 15, &here, &broker);
-        assert_eq!(plan.renumber, [11, 12]);
-        let mut cursor = plan.cursor;
-        assert!(cursor.covers(10, Epoch(1)), "the other life has sent it");
-        for sequence in [13, 14] {
-            assert!(!cursor.covers(sequence, Epoch(1)));
-            cursor.settle(sequence, 1, 1);
-            assert!(cursor.covers(sequence, Epoch(1)), "{sequence} would be sent again");
-        }
-        assert!(cursor.covers(12, Epoch(2)) && cursor.conflicts(12, Epoch(1)));
-        assert!(cursor.conflicts(13, Epoch(2)), "the other life must not take 13 for its own");
-    }
+    Reconciled { cursor, next: next.max(broker.next_free()), forgotten: here.unknown_to(broker), gaps }
 }

@@ -1,4 +1,4 @@
-//! What happens to an exposure after the broker spoke: settled, renumbered, or set aside.
+//! What happens to an exposure after the broker spoke: settled, or set aside.
 
 use std::sync::PoisonError;
 
@@ -7,17 +7,15 @@ use super::buffer::{Inner, Spool, is_full};
 use super::cursor::Cursor;
 use super::format::Damage;
 use super::recovery::{self, Finding, Sent};
-use super::segment::{self, ReadError, file_name};
+use super::segment::file_name;
 use super::store::{read_small, replace_small};
 use super::{Message, Result};
 
-/// Settles the first `settled` records of each of these. Where the cursor took a number for that
-/// of another opening it is set right, else what is sent now would be sent again.
+/// Settles the first `settled` records of each of these.
 fn advance(cursor: &mut Cursor, inner: &Inner, steps: &[(u64, u32)]) {
     for (sequence, settled) in steps {
         if let Some(unsent) = inner.ready.get(sequence) {
-            cursor.learn_epoch(*sequence, unsent.epoch);
-            cursor.settle(*sequence, *settled, unsent.count);
+            cursor.settle(unsent.epoch, *sequence, *settled, unsent.count);
         }
     }
 }
@@ -33,7 +31,7 @@ impl Spool {
             .and_then(|()| self.store.sync_folder("quarantine"))
             .map_err(self.io(format!("moving {name} to quarantine/")))?;
         self.inner().ready.remove(&sequence);
-        self.adopt(|cursor, _| cursor.settle(sequence, unsent.count, unsent.count), now_s)?;
+        self.adopt(|cursor, _| cursor.set_aside(sequence), now_s)?;
         self.inner().quarantined += 1;
         Ok((unsent.exposure, unsent.count))
     }
@@ -86,7 +84,7 @@ impl Spool {
         let mut inner = self.inner();
         let cursor = &inner.cursor;
         let done: Vec<u64> =
-            inner.ready.iter().filter(|(s, unsent)| cursor.covers(**s, unsent.epoch)).map(|(s, _)| *s).collect();
+            inner.ready.iter().filter(|(s, unsent)| cursor.covers(unsent.epoch, **s)).map(|(s, _)| *s).collect();
         for sequence in done {
             let name = file_name(sequence);
             self.store
@@ -100,64 +98,27 @@ impl Spool {
     }
 
     /// Brings the broker's cursor and the spool's together, at the start of a session with the
-    /// broker. What the broker has is not sent again. When the broker knows numbers of another
-    /// life of this spool (a restored snapshot), exposures that were given such a number since
-    /// are written again under new ones.
+    /// broker. What the broker has is not sent again, whichever life of this spool sent it.
     pub fn reconcile(&self, broker: &Cursor, now_s: i64) -> Result<Vec<Finding>> {
-        let (plan, here, places) = {
+        let (plan, here) = {
             let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
             let mut inner = self.inner();
-            let mut plan = recovery::reconcile(&inner.ready, inner.next, &inner.cursor, broker);
+            let plan = recovery::reconcile(&inner.ready, inner.next, &inner.cursor, broker);
             let here = inner.next.saturating_sub(1);
             inner.next = plan.next;
             inner.missing += plan.gaps.iter().map(|(first, last)| last - first + 1).sum::<u64>();
-            if plan.cursor.epoch_of(plan.next) != Some(self.epoch) {
-                plan.cursor.begin_epoch(plan.next, self.epoch);
-            }
-            let names: Vec<(u64, String)> = plan
-                .renumber
-                .iter()
-                .filter_map(|sequence| Some((*sequence, inner.ready.get(sequence)?.exposure.clone())))
-                .collect();
-            (plan, here, names)
+            (plan, here)
         };
         let mut findings = Vec::new();
         if plan.forgotten > 0 {
             findings.push(Finding::Forgotten(plan.forgotten));
         }
-        let renumbered = places.len();
-        for (sequence, exposure) in places {
-            self.renumber(sequence, &exposure)?;
-        }
-        if broker.last().is_some_and(|last| last > here) {
-            findings.push(Finding::Restored { broker: broker.last().unwrap_or(0), here, renumbered });
+        if let Some(broker) = broker.last().filter(|last| *last > here) {
+            findings.push(Finding::Restored { broker, here });
         }
         findings.extend(plan.gaps.iter().map(|(first, last)| Finding::Gap { first: *first, last: *last }));
         self.adopt(|cursor, _| *cursor = plan.cursor.clone(), now_s)?;
         Ok(findings)
-    }
-
-    /// Writes an exposure again under a new number and removes the old file.
-    fn renumber(&self, sequence: u64, exposure: &str) -> Result<()> {
-        let segment = self.read(sequence)?;
-        let mut messages = Vec::new();
-        for number in 0..segment.head().count {
-            match segment.record(number) {
-                Ok(message) => messages.push(message),
-                Err(ReadError::Damage(damage)) => self.quarantine(sequence, number, &damage)?,
-                Err(ReadError::Io(error)) => return Err(self.io("reading an exposure")(error)),
-            }
-        }
-        // Where a power cut came between writing and removing, it has its new number already.
-        if self.inner().exposures.get(exposure) == Some(&sequence) {
-            self.inner().exposures.remove(exposure);
-            let reservation = self.reserve(segment::segment_bytes(exposure, &messages))?;
-            self.commit_named(reservation, exposure, &messages)?;
-        }
-        let name = format!("ready/{}", file_name(sequence));
-        self.store.remove(&name).map_err(self.io(format!("removing {name}")))?;
-        self.inner().ready.remove(&sequence);
-        Ok(())
     }
 
     /// Keeps a record that the broker refuses in `dead/`, before the cursor passes it.
@@ -195,7 +156,7 @@ impl Spool {
     /// Whether the record is still to be passed by the cursor.
     pub(super) fn is_ahead(&self, at: Aside) -> bool {
         let inner = self.inner();
-        inner.ready.contains_key(&at.sequence) && inner.cursor.settled(at.sequence) <= at.number
+        inner.ready.get(&at.sequence).is_some_and(|unsent| inner.cursor.settled(unsent.epoch, at.sequence) <= at.number)
     }
 
     /// Keeps the bytes of a damaged record in `quarantine/`, before the cursor passes it.
