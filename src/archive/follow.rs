@@ -207,13 +207,15 @@ fn consumer(config: &ClientConfig, plan: &Plan, name: &str, hands: Hands) -> Res
         ("partition.assignment.strategy", "range,roundrobin"),
         ("topic.metadata.refresh.interval.ms", "10000"),
         ("queued.max.messages.kbytes", "65536"),
+        // Where the queue is full, ask again soon: the second that librdkafka waits by default halves the rate.
+        ("fetch.queue.backoff.ms", "10"),
     ] {
         config.set(name, value);
     }
     config.create_with_context(hands).map_err(|error| fault("making the consumer", &error))
 }
 
-/// A consumer that looks whether anything comes after a position; its own, because the event of a
+/// A consumer that looks whether anything comes after positions, one topic at a time: the event of a
 /// partition's end does not name the topic.
 fn probe(config: &ClientConfig) -> Result<BaseConsumer, ArchiveError> {
     let mut config = config.clone();
@@ -358,7 +360,11 @@ impl Follower {
             return Ok(given && self.quiet.seconds() > 15.0);
         }
         self.quiet = Stopwatch::start();
-        Ok(places.iter().all(|(place, next)| nothing_follows(probe, place, *next)))
+        let mut topics: BTreeMap<&str, Vec<(i32, i64)>> = BTreeMap::new();
+        for ((topic, partition), next) in &places {
+            topics.entry(topic).or_default().push((*partition, *next));
+        }
+        Ok(topics.iter().all(|(topic, nexts)| nothing_follows(probe, topic, nexts)))
     }
 
     /// Ends the files whose time has come.
@@ -411,22 +417,28 @@ fn positions(due: &Due, after: bool) -> TopicPartitionList {
     list
 }
 
-/// Whether the partition ends at `next` for readers of committed messages.
-fn nothing_follows(probe: &BaseConsumer, place: &Place, next: i64) -> bool {
-    let offset = if next == 0 { Offset::Beginning } else { Offset::Offset(next) };
+/// Whether each of these partitions ends at its `next` for readers of committed messages.
+fn nothing_follows(probe: &BaseConsumer, topic: &str, nexts: &[(i32, i64)]) -> bool {
     let mut list = TopicPartitionList::new();
-    if list.add_partition_offset(&place.0, place.1, offset).and_then(|()| probe.assign(&list)).is_err() {
+    for (partition, next) in nexts {
+        let offset = if *next == 0 { Offset::Beginning } else { Offset::Offset(*next) };
+        if list.add_partition_offset(topic, *partition, offset).is_err() {
+            return false;
+        }
+    }
+    if probe.assign(&list).is_err() {
         return false;
     }
+    let mut open: BTreeSet<i32> = nexts.iter().map(|(partition, _)| *partition).collect();
     let watch = Stopwatch::start();
-    while watch.elapsed() < CALL {
+    while !open.is_empty() && watch.elapsed() < CALL {
         match probe.poll(Duration::from_millis(100)) {
-            Some(Err(KafkaError::PartitionEOF(_))) => return true,
+            Some(Err(KafkaError::PartitionEOF(partition))) => _ = open.remove(&partition),
             Some(Ok(_)) => return false,
             Some(Err(_)) | None => {}
         }
     }
-    false
+    open.is_empty()
 }
 
 fn headers(message: &BorrowedMessage<'_>) -> Vec<(String, String)> {
