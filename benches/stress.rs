@@ -1,6 +1,8 @@
 //! A night of two million alerts, from the disk buffer to everything downstream of it: spool and uplink into a real
 //! Kafka, MirrorMaker 2 into a second one, there a group of sixteen readers, a filter in Python and an archive.
-//! Counts every alert at every place; prints rates, lags and memory every ten seconds and a table at the end.
+//! Counts every alert at every place; prints rates, lags and memory every ten seconds and a table at the end. What
+//! the filter passes must be what it passes of the same packets in files; what the archive holds must be what the
+//! readers got at the same offsets.
 //!
 //! Real Apache Kafka with its topics bounded in size, so that the disk holds a night of any length: the sender waits
 //! for the slowest reader. `packaging/stress` runs it.
@@ -21,10 +23,11 @@ mod packets;
 #[path = "../tests/support/real_size.rs"]
 mod real_size;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -57,28 +60,35 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
-/// How often each alert was read.
+/// How often each alert was read, and where.
 struct Counts {
     seen: Vec<AtomicU64>,
     read: AtomicU64,
     twice: AtomicU64,
     bytes: AtomicU64,
+    /// Number of the alert at each partition and offset.
+    places: Mutex<BTreeMap<(i32, i64), u64>>,
 }
 
 impl Counts {
     fn new(alerts: u64) -> Self {
         let seen = (0..alerts.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        Self { seen, read: 0.into(), twice: 0.into(), bytes: 0.into() }
+        Self { seen, read: 0.into(), twice: 0.into(), bytes: 0.into(), places: Mutex::default() }
     }
 
-    fn note(&self, number: u64, bytes: u64) {
+    fn note(&self, place: (i32, i64), number: u64, bytes: u64) {
         let bit = 1 << (number % 64);
         let Some(word) = self.seen.get((number / 64) as usize) else { return };
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).insert(place, number);
         if word.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
             self.twice.fetch_add(1, Ordering::Relaxed);
         }
         self.read.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn has(&self, number: u64) -> bool {
+        self.seen.get((number / 64) as usize).is_some_and(|word| word.load(Ordering::Relaxed) >> (number % 64) & 1 == 1)
     }
 
     fn distinct(&self) -> u64 {
@@ -105,7 +115,8 @@ fn reader(bootstrap: &str, topic: &str, group: &str, counts: &Counts, stop: &Ato
         if let Some(Ok(message)) = consumer.poll(Duration::from_millis(200)) {
             let text = message.headers().and_then(|headers| headers.iter().find(|h| h.key == "number")?.value);
             let number = text.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
-            counts.note(number.ok_or("a message without its number")?, message.payload_len() as u64);
+            let place = (message.partition(), message.offset());
+            counts.note(place, number.ok_or("a message without its number")?, message.payload_len() as u64);
         }
         if commit.seconds() > 1.0 {
             commit = Stopwatch::start();
@@ -142,13 +153,67 @@ fn mirror(source: &Kafka, target: &Kafka, folder: &Path) -> Result<Ended, Box<dy
     Ok(Ended(source.run_with("org.apache.kafka.connect.mirror.MirrorMaker", &file)))
 }
 
+/// The filter of this run.
+const FILTER: &str = "examples/signal_and_brightness.py";
+
+/// Which alerts of an exposure the filter passes, by its own word on files.
+fn passing(exposure: &Exposure, folder: &Path) -> Result<BTreeSet<u64>, Box<dyn Error>> {
+    let Some(python) = beside::python() else { return Ok(BTreeSet::new()) };
+    let files = folder.join("packets");
+    std::fs::create_dir_all(&files)?;
+    let mut numbers = BTreeMap::new();
+    for (i, message) in exposure.messages(0).iter().enumerate() {
+        std::fs::write(files.join(format!("{i}.avro")), &message.payload)?;
+        let candid = message.headers.iter().find(|(name, _)| name == "candid").map(|(_, value)| value.clone());
+        numbers.insert(String::from_utf8(candid.ok_or("no candid")?)?, i as u64);
+    }
+    let home = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/filters");
+    let output = Command::new(python)
+        .args(["-m", "nightjar_filters", &format!("{home}/{FILTER}"), "--files"])
+        .arg(&files)
+        .env("PYTHONPATH", home)
+        .output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let number = |line: &str| numbers.get(line.split_whitespace().nth(2)?).copied();
+    let passing = text.lines().map(|line| number(line).ok_or_else(|| format!("no alert of these: {line}")));
+    Ok(passing.collect::<Result<_, _>>()?)
+}
+
+/// Compares the archive with what the readers got at the same offsets; how many alerts it holds.
+fn compare_archive(out: &Path, mirrored: &Counts) -> Result<u64, Box<dyn Error>> {
+    // Rows of a file that did not get its name are removed by this.
+    nightjar::archive::verify_files(out, None)?;
+    let mut archived: BTreeMap<(i32, i64), u64> = BTreeMap::new();
+    let index = rusqlite::Connection::open(out.join("20261124/index.sqlite"))?;
+    let mut rows = index.prepare("SELECT \"partition\", \"offset\", headers ->> 'number' FROM alerts")?;
+    let mut rows = rows.query([])?;
+    while let Some(row) = rows.next()? {
+        let number: String = row.get(2)?;
+        if archived.insert((row.get(0)?, row.get(1)?), number.parse()?).is_some() {
+            return Err("the archive has an offset twice".into());
+        }
+    }
+    let places = mirrored.places.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut compared = 0;
+    for partition in 0..PARTITIONS {
+        let of = (partition, i64::MIN)..(partition + 1, i64::MIN);
+        let Some((last, _)) = archived.range(of.clone()).next_back() else { continue };
+        let read = places.range((partition, i64::MIN)..=*last);
+        if !read.eq(archived.range(of)) {
+            return Err(format!("partition {partition}: the archive is not what the readers got").into());
+        }
+        compared += archived.range((partition, i64::MIN)..=*last).count() as u64;
+    }
+    Ok(compared)
+}
+
 /// The filter beside the group, on the mirror.
 fn filter(target: &Kafka, folder: &Path) -> Result<Option<Ended>, Box<dyn Error>> {
     let Some(python) = beside::python() else { return Ok(None) };
     let home = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/filters");
     let child = Command::new(python)
         .args(["-m", "nightjar_filters"])
-        .arg(format!("{home}/examples/signal_and_brightness.py"))
+        .arg(format!("{home}/{FILTER}"))
         .args(["--brokers", &target.bootstrap(), "--replication", "1", "--group", "stress-filter"])
         .env("PYTHONPATH", home)
         .env("RUNTIME_DIRECTORY", folder)
@@ -188,6 +253,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         },
         spool.clone(),
     )?;
+    let passing = passing(&exposure, folder.path())?;
     let maker = mirror(&source, &target, folder.path())?;
     let filtering = filter(&target, folder.path())?;
     let out = folder.path().join("archive");
@@ -262,7 +328,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             quiet = (Stopwatch::start(), progress);
         }
         // Everything came, and a while longer for what would come twice; or nothing comes any more.
-        if (durable == alerts && read >= alerts && quiet.0.seconds() > 8.0) || quiet.0.seconds() > 180.0 {
+        let due = exposures * passing.len() as u64;
+        let all = durable == alerts && read >= alerts && passed.read.load(Ordering::Relaxed) >= due;
+        if (all && quiet.0.seconds() > 8.0) || quiet.0.seconds() > 180.0 {
             break;
         }
     }
@@ -281,14 +349,26 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     println!("| sustained | {rate:.1} MB/s, {:.1} times ZTF's average |", rate / ZTF_RATE);
     println!("| lost, twice, behind the mirror | {}, {twice} |", alerts - distinct);
-    println!("| passed by the filter, twice | {}, {} |", passed.distinct(), passed.twice.load(Ordering::Relaxed));
-    println!("| archived | {} files |", count_files(&out));
+    println!(
+        "| passed by the filter, of it due, twice | {}, {}, {} |",
+        passed.distinct(),
+        exposures * passing.len() as u64,
+        passed.twice.load(Ordering::Relaxed)
+    );
+    drop(archiving);
+    let archived = compare_archive(&out, &mirrored)?;
+    println!("| archived, each as the readers got it | {archived} in {} files |", count_files(&out));
     let first = first_memory.unwrap_or(peak);
     println!(
         "| memory after 30 s and at the peak, MB: daemon and readers; mirror; filter; archive | {:.0}, {:.0}; {:.0}, {:.0}; {:.0}, {:.0}; {:.0}, {:.0} |",
         first[0], peak[0], first[1], peak[1], first[2], peak[2], first[3], peak[3]
     );
-    drop(archiving);
+    if archived < wanted_archive.min(alerts / 2) {
+        return Err(format!("only {archived} alerts were archived").into());
+    }
+    if filtering.is_some() && (0..alerts).any(|number| passed.has(number) != passing.contains(&(number % each))) {
+        return Err("the filter passed other alerts than it passes of files".into());
+    }
     if distinct != alerts || twice != 0 || passed.twice.load(Ordering::Relaxed) != 0 {
         return Err("alerts were lost or doubled".into());
     }
