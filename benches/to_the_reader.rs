@@ -63,6 +63,13 @@ fn follow(consumer: &BaseConsumer, daemon: &Daemon, number: usize, watch: &Stopw
     }
 }
 
+/// The most memory that the process had resident, MB (`VmHWM` of proc(5)).
+fn peak_mb(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() * 1024.0 / 1e6
+}
+
 fn median(of: impl Fn(&Timing) -> f64, timings: &[Timing]) -> f64 {
     let mut values: Vec<f64> = timings.iter().map(of).collect();
     values.sort_by(f64::total_cmp);
@@ -102,5 +109,6 @@ fn main() {
     }
     let counted = &timings[1..];
     let (durable, last) = (median(|t| t.durable, counted), median(|t| t.last, counted));
+    println!("peak of the daemon's memory: {:.0} MB; aimed at are 500, at most 700", peak_mb(daemon.child.id()));
     println!("median without the first: durable {durable:.2} s, all with a reader {last:.2} s; the aim is 3 s");
 }
