@@ -108,6 +108,8 @@ pub struct FolderCamera {
     arriving: BTreeMap<PathBuf, Arriving>,
     known: HashMap<OsString, Stamp>,
     next_scan_s: f64,
+    /// Whether the folder could not be read when last looked at.
+    unreadable: bool,
 }
 
 impl FolderCamera {
@@ -136,6 +138,7 @@ impl FolderCamera {
             arriving: BTreeMap::new(),
             known: HashMap::new(),
             next_scan_s: f64::NEG_INFINITY,
+            unreadable: false,
         })
     }
 
@@ -227,10 +230,16 @@ impl FolderCamera {
         let entries = match std::fs::read_dir(&self.folder) {
             Ok(entries) => entries,
             Err(error) => {
-                tracing::warn!("{}: cannot be read ({error}); mount it again", self.folder.display());
+                if !std::mem::replace(&mut self.unreadable, true) {
+                    let folder = self.folder.display();
+                    tracing::error!("{folder}: cannot be read ({error}); mount it again");
+                }
                 return;
             }
         };
+        if std::mem::take(&mut self.unreadable) {
+            tracing::info!("{}: is there again", self.folder.display());
+        }
         let mut present = HashMap::new();
         for entry in entries.flatten() {
             self.expect(&entry.path(), now_s, false, false);

@@ -156,6 +156,14 @@ impl Readout {
         }
     }
 
+    /// Whether an exposure would be taken now.
+    pub fn can_expose(&self) -> bool {
+        match self {
+            Self::Link(host) => host.can_expose(),
+            Self::Sg4(host) => host.is_idle(),
+        }
+    }
+
     /// Commands a light exposure and gives its number; `None` while the camera is busy or away.
     pub fn expose(&mut self, exposure_s: f64, now: Duration) -> Option<u32> {
         let exposure = Duration::from_secs_f64(exposure_s);

@@ -49,6 +49,8 @@ const TRIM_ROUNDS: u64 = 600;
 /// What the threads share.
 struct Daemon {
     settings: RwLock<Arc<Settings>>,
+    /// Those with which the process began.
+    began_with: Arc<Settings>,
     night: Night,
     journal: FrameJournal,
     queue: FrameQueue<Waiting>,
@@ -105,6 +107,7 @@ pub fn run(settings: &Settings) -> Result<(), DaemonError> {
     let hearts = Hearts::new(systemd::watchdog().map_or(Duration::MAX, |period| period * STAGE_DEADLINE));
     let daemon = Arc::new(Daemon {
         settings: RwLock::new(Arc::new(settings.clone())),
+        began_with: Arc::new(settings.clone()),
         night: Night::new(Science::empty(settings), keeping, hearts.clone(), None),
         journal,
         queue: FrameQueue::default(),

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use super::master_builder::is_for_masters;
 use super::queue::FrameQueue;
+use super::status::Board;
 use crate::camera::folder::FolderCamera;
-use crate::camera::journal::{FrameJournal, JournalError, Kept, same_bytes};
+use crate::camera::journal::{FrameJournal, JournalError, Kept, same_recording};
 use crate::camera::replay::{Pace, Recorded};
 use crate::camera::{HeaderFallbacks, exposure_from_header};
 use crate::exposure::{Exposure, ExposureId};
 use crate::fits::read_header;
-use crate::service::{Shutdown, Stopwatch, clock, events};
+use crate::service::{Shutdown, Stopwatch, clock};
 use crate::time::NightName;
 
 /// How often a folder is asked whether files have become whole.
@@ -45,6 +46,8 @@ pub struct Intake<'a> {
     pub fallbacks: &'a HeaderFallbacks,
     /// Hears of every frame that goes into the queue: the builder of masters.
     pub hear: &'a (dyn Fn(&Waiting) + Sync),
+    /// Where the state is shown.
+    pub board: &'a Board,
     /// How the night ends.
     pub shutdown: &'a Shutdown,
 }
@@ -107,7 +110,6 @@ impl Intake<'_> {
     /// Takes what is dropped into a folder, until the process stops.
     pub fn watch(&self, mut camera: FolderCamera, consume: bool) {
         let clock = Stopwatch::start();
-        let mut refused = false;
         while !self.shutdown.is_requested() {
             camera.wait(LOOK, clock.seconds());
             for file in camera.poll(clock.seconds()) {
@@ -117,12 +119,12 @@ impl Intake<'_> {
                 match self.take(&file) {
                     Taken::Unusable(reason) => camera.reject(&file, &reason),
                     Taken::Refused(error) => {
-                        self.say_refused(&mut refused, &error);
+                        self.say_refused(&error);
                         camera.forget(&file);
                         self.shutdown.sleep(DISK_PAUSE);
                     }
                     Taken::Kept | Taken::Known => {
-                        refused = false;
+                        self.board.disk_takes_frames();
                         if consume {
                             camera.consume(&file);
                         }
@@ -136,7 +138,6 @@ impl Intake<'_> {
     pub fn play(&self, frames: &[Recorded], pace: Pace) {
         let clock = Stopwatch::start();
         let Some(first) = frames.first().map(|frame| frame.exposure.start) else { return };
-        let mut refused = false;
         for frame in frames {
             let due = Duration::from_secs_f64(pace.due_s(first, &frame.exposure));
             if self.shutdown.sleep(due.saturating_sub(clock.elapsed())) {
@@ -145,7 +146,7 @@ impl Intake<'_> {
             loop {
                 match self.take(&frame.path) {
                     Taken::Refused(error) => {
-                        self.say_refused(&mut refused, &error);
+                        self.say_refused(&error);
                         if self.shutdown.sleep(DISK_PAUSE) {
                             return;
                         }
@@ -155,7 +156,7 @@ impl Intake<'_> {
                         break;
                     }
                     Taken::Kept | Taken::Known => {
-                        refused = false;
+                        self.board.disk_takes_frames();
                         break;
                     }
                 }
@@ -169,7 +170,18 @@ impl Intake<'_> {
             Err(reason) => return Taken::Unusable(reason),
         };
         let kept = self.journal.find(&exposure.id);
-        if kept.as_ref().is_some_and(|kept| !same_bytes(&kept.path, file)) {
+        let same = kept.as_ref().map_or(Ok(true), |kept| same_recording(&kept.path, file));
+        let same = match same {
+            Ok(same) => same,
+            Err(reason) => {
+                return Taken::Refused(JournalError::Io {
+                    path: file.to_owned(),
+                    doing: "cannot be compared with the frame that is kept",
+                    reason,
+                });
+            }
+        };
+        if !same {
             return Taken::Unusable(format!(
                 "{}: has the DATE-OBS of another frame, exposure {}; let the camera write it with milliseconds",
                 file.display(),
@@ -195,13 +207,7 @@ impl Intake<'_> {
         exposure_from_header(&header, &name, self.longitude_deg, self.fallbacks).map_err(|e| e.to_string())
     }
 
-    fn say_refused(&self, refused: &mut bool, error: &JournalError) {
-        if !*refused {
-            tracing::error!(
-                message_id = events::CAMERA_LOST,
-                "no frame can be kept: {error}; the camera's files stay where they are until then"
-            );
-        }
-        *refused = true;
+    fn say_refused(&self, error: &JournalError) {
+        self.board.disk_refuses_frames(&error.to_string(), "the camera's files stay where they are until then");
     }
 }

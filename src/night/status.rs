@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::figures::Figures;
 use super::outcome::Outcome;
+use crate::service::events;
 use crate::time::Mjd;
 
 /// The whole state; `/run/nightjar/status.json`.
@@ -133,6 +134,25 @@ impl Board {
         status.alerts += outcome.alerts() as u64;
         status.last = outcome.to_string();
         status.held.clear();
+    }
+
+    /// The disk took a frame; said when it did not before.
+    pub fn disk_takes_frames(&self) {
+        let trouble = std::mem::take(&mut self.status().disk_trouble);
+        if !trouble.is_empty() {
+            tracing::info!(message_id = events::FRAMES_TAKEN, "frames are kept again");
+        }
+    }
+
+    /// The disk did not take a frame; said once. `meanwhile` tells where frames are until it does.
+    pub fn disk_refuses_frames(&self, reason: &str, meanwhile: &str) {
+        let before = std::mem::replace(&mut self.status().disk_trouble, reason.to_owned());
+        if before.is_empty() {
+            tracing::error!(
+                message_id = events::FRAMES_REFUSED,
+                "no frame can be kept: {reason}; make room or look at the disk, {meanwhile}"
+            );
+        }
     }
 
     /// Changes something.

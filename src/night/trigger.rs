@@ -85,7 +85,8 @@ impl Starter {
                 Err(TryRecvError::Disconnected) => Err("ended without an answer".into()),
             };
             self.asked = None;
-            return self.take(answer, board, expose);
+            // Where the telescope points by the time the camera is free is asked then.
+            return if free { self.take(answer, board, expose) } else { None };
         }
         self.count(self.cadence, now_s, board);
         self.cadence.due(now_s)?;

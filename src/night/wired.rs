@@ -5,6 +5,7 @@
 //! frame that the disk refuses is held and offered again while the camera keeps its own, and every
 //! exposure that does not come is named by its number, in the journal and in the ledger.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
@@ -34,6 +35,13 @@ const DISK_PAUSE: Duration = Duration::from_secs(5);
 const SILENCES: u32 = 3;
 /// The host's clock moves by less than this against a steady one unless it is set, seconds.
 const STEP_S: f64 = 0.05;
+/// A step of the host's clock by more than this during an exposure leaves its time unknown, seconds.
+const LOST_TIME_S: f64 = 1.0;
+/// A camera's own clock is believed from so long before to so long after the host's time, seconds: it may have kept
+/// frames for some days, but not frames of tomorrow.
+const BELIEVED_S: (f64, f64) = (7.0 * 86_400.0, 300.0);
+/// Exposures that are under way, and missed ones that may still come, that are remembered at most.
+const REMEMBERED: usize = 100;
 
 /// What the loop needs.
 pub struct Wired<'a> {
@@ -59,7 +67,12 @@ struct Run {
     watch: Stopwatch,
     away: bool,
     held: Option<(Box<WiredFrame>, Duration)>,
-    order: Option<Order>,
+    /// Exposures that were started, by the camera's number.
+    orders: BTreeMap<u32, Order>,
+    /// Rows of the ledger of exposures that were named as missed, by the camera's number.
+    missed: BTreeMap<u32, Exposure>,
+    /// Whether the camera's clock was wrong, and said to be.
+    clock_wrong: bool,
     /// UTC minus the steady clock when last looked at, and the last step: when and by how much.
     offset_s: f64,
     step: Option<(Duration, f64)>,
@@ -78,7 +91,18 @@ impl Wired<'_> {
         let watch = Stopwatch::start();
         let offset_s = clock::now().unix_seconds() - watch.seconds();
         let readout = self.readout();
-        let mut run = Run { readout, watch, away: false, held: None, order: None, offset_s, step: None, silences: 0 };
+        let mut run = Run {
+            readout,
+            watch,
+            away: false,
+            held: None,
+            orders: BTreeMap::new(),
+            missed: BTreeMap::new(),
+            clock_wrong: false,
+            offset_s,
+            step: None,
+            silences: 0,
+        };
         runtime.block_on(async {
             let mut pause = BACK_OFF.0;
             while !self.intake.shutdown.is_requested() {
@@ -185,6 +209,8 @@ impl Wired<'_> {
                 }
                 Happening::Reset => {
                     tracing::warn!("the camera was reset; look at its power supply if this comes again");
+                    // Its numbers may begin again.
+                    run.missed.clear();
                 }
                 Happening::SetBaud(baud) => {
                     if let Some(port) = &mut port {
@@ -193,10 +219,11 @@ impl Wired<'_> {
                     }
                 }
                 Happening::Frame(frame) => {
+                    self.make_way(run);
                     run.held = Some((frame, Duration::ZERO));
                     self.keep_held(run);
                 }
-                Happening::Missed { first, last, why } => self.say_missed(first, last, &why),
+                Happening::Missed { first, last, why } => self.say_missed(run, first, last, &why),
                 Happening::Temperature(celsius) => self.board.set(|status| status.camera_temperature_c = Some(celsius)),
                 Happening::Trouble(text) => tracing::warn!("{text}"),
             }
@@ -204,34 +231,64 @@ impl Wired<'_> {
         Ok(())
     }
 
+    /// The camera has gone on to another frame while the disk refused this one: it gets a last chance.
+    fn make_way(&self, run: &mut Run) {
+        if let Some((_, again)) = &mut run.held {
+            *again = Duration::ZERO;
+            self.keep_held(run);
+        }
+        if let Some((frame, _)) = run.held.take() {
+            let why = "the disk took it neither when it came nor until the camera had the next; make room";
+            self.say_missed(run, frame.number, frame.number, why);
+        }
+    }
+
     /// Makes the frame in hand durable, and lets the camera forget it.
     fn keep_held(&self, run: &mut Run) {
         let now = run.watch.elapsed();
         let Some((frame, _)) = run.held.take_if(|(_, again)| *again <= now) else { return };
         let number = frame.number;
-        match self.keep(run, (*frame).clone(), now) {
+        let kept = self.keep(run, (*frame).clone(), now);
+        match kept {
             Ok(()) => {
                 run.readout.release(number, run.watch.elapsed());
-                self.board.set(|status| status.disk_trouble.clear());
+                run.orders = run.orders.split_off(&number.saturating_add(1));
+                self.board.disk_takes_frames();
             }
             Err(reason) => {
-                if self.board.now().disk_trouble.is_empty() {
-                    tracing::error!(
-                        message_id = events::CAMERA_LOST,
-                        "frame {number} cannot be kept: {reason}; the camera keeps its own until then"
-                    );
-                }
-                self.board.set(|status| status.disk_trouble = reason);
+                self.board.disk_refuses_frames(&reason, "the camera keeps its own until then");
                 run.held = Some((frame, now + DISK_PAUSE));
             }
         }
     }
 
-    fn keep(&self, run: &Run, frame: WiredFrame, now: Duration) -> Result<(), String> {
+    /// When the shutter was open by the camera's clock, where that can be believed; else as if it had closed now.
+    fn believed(&self, run: &mut Run, frame: &WiredFrame, now: Duration) -> When {
+        let When::Utc { open_s, close_s } = frame.when else { return frame.when };
+        let ahead_s = close_s - (run.offset_s + now.as_secs_f64());
+        let wrong = !(-BELIEVED_S.0..=BELIEVED_S.1).contains(&ahead_s);
+        if wrong && !run.clock_wrong {
+            tracing::error!(
+                "frame {}: the camera's clock is {:.0} s off the host's, which is used instead; set the camera's clock",
+                frame.number,
+                ahead_s
+            );
+        }
+        run.clock_wrong = wrong;
+        if !wrong {
+            return frame.when;
+        }
+        let open_for_s = (close_s - open_s).clamp(0.0, 86_400.0);
+        let close_s = now.as_secs_f64();
+        When::Ours { open_s: close_s - open_for_s, close_s }
+    }
+
+    fn keep(&self, run: &mut Run, frame: WiredFrame, now: Duration) -> Result<(), String> {
         let (number, missing) = (frame.number, frame.missing.iter().map(|range| range.len()).sum::<usize>());
-        let order = run.order.as_ref().filter(|order| order.number == number);
+        let when = self.believed(run, &frame, now);
+        let order = run.orders.get(&number);
         let utc = |at_s: f64| Mjd::from_unix_seconds(run.offset_s + at_s);
-        let (mut start, exposure_s, opened_s) = match frame.when {
+        let (mut start, exposure_s, opened_s) = match when {
             When::Utc { open_s, close_s } => {
                 (Mjd::from_unix_seconds(open_s), (close_s - open_s).max(0.0), now.as_secs_f64())
             }
@@ -270,8 +327,19 @@ impl Wired<'_> {
             tracing::warn!(nightjar_exposure = %id, "exposure {id}: the host's clock was set by {step:+.2} s during it");
         }
         match exposure {
+            Ok(exposure) if known.clock_step_s.is_some_and(|step| step.abs() > LOST_TIME_S) => {
+                (self.missed)(&exposure, "the host's clock was set during it: nobody knows when it was taken");
+            }
             Ok(exposure) => self.intake.push(Waiting { kept: file, exposure }),
-            Err(error) => tracing::error!("{error}; the frame lies in the frame journal and is not processed"),
+            Err(error) => {
+                tracing::error!("{error}; the frame lies in the frame journal and is not processed");
+                (self.missed)(&Exposure { id: id.clone(), ..nameless(start, night, number) }, &error.to_string());
+            }
+        }
+        if let Some(row) = run.missed.remove(&number) {
+            tracing::info!(nightjar_exposure = %id, "frame {number} was named as missed and has come: exposure {id}");
+            self.board.set(|status| status.frames_missed = status.frames_missed.saturating_sub(1));
+            (self.missed)(&row, &format!("named as missed; it came later, as exposure {id}"));
         }
         self.board.set(|status| status.frames_read += 1);
         Ok(())
@@ -280,13 +348,16 @@ impl Wired<'_> {
     fn start_exposure(&mut self, run: &mut Run) {
         let Some(starter) = &mut self.starter else { return };
         let now_s = run.watch.seconds();
-        let free = run.readout.is_up() && run.held.is_none();
+        let free = run.readout.can_expose() && run.held.is_none();
         let (readout, now) = (&mut run.readout, run.watch.elapsed());
         let plan = (self.plan)();
         let exposure_s = plan.exposure_s;
         starter.follow(&plan, now_s);
         if let Some(order) = starter.poll(now_s, free, self.board, || readout.expose(exposure_s, now)) {
-            run.order = Some(order);
+            run.orders.insert(order.number, order);
+            if run.orders.len() > REMEMBERED {
+                run.orders.pop_first();
+            }
         }
     }
 
@@ -309,10 +380,12 @@ impl Wired<'_> {
     fn found(&self, run: &mut Run, what: &str) {
         run.silences = 0;
         if std::mem::take(&mut run.away) {
-            let missed = self.board.now().frames_missed;
+            let now = self.board.now();
             tracing::info!(
                 message_id = events::CAMERA_BACK,
-                "the camera is back: {what}; {missed} exposures are missed since the start"
+                "the camera is back: {what}; since the start {} exposures are missed and {} of the cadence were not begun",
+                now.frames_missed,
+                now.cadence_skipped
             );
         } else {
             tracing::info!("the camera answers: {what}");
@@ -335,7 +408,7 @@ impl Wired<'_> {
     }
 
     /// Names exposures that will not come, and writes them into the ledger.
-    fn say_missed(&self, first: u32, last: u32, why: &str) {
+    fn say_missed(&self, run: &mut Run, first: u32, last: u32, why: &str) {
         let count = last.saturating_sub(first) + 1;
         let which = if count == 1 { format!("frame {first}") } else { format!("frames {first} to {last}") };
         tracing::warn!(message_id = events::EXPOSURE_MISSED, nightjar_frame = first, "{which}: missed: {why}");
@@ -345,22 +418,30 @@ impl Wired<'_> {
         });
         let now = clock::now();
         // Thousands in one gap are counted; a row each of the ledger is for those one can look at.
-        for number in (first..=last).take(100) {
+        for number in (first..=last).take(REMEMBERED) {
             let start = now.plus_seconds(f64::from(number - first) * 1e-3);
-            let night = NightName::of(start, self.intake.longitude_deg);
-            let exposure = Exposure {
-                id: ExposureId::from_stored(format!("{}-missed-{number}", ExposureId::new(night, start))),
-                night,
-                kind: FrameKind::Light,
-                start,
-                exposure_s: 0.0,
-                filter: String::new(),
-                field: String::new(),
-                pointing: None,
-                temperature_c: None,
-                file: format!("frame {number}"),
-            };
+            let exposure = nameless(start, NightName::of(start, self.intake.longitude_deg), number);
             (self.missed)(&exposure, &format!("missed: {why}"));
+            run.missed.insert(number, exposure);
+            if run.missed.len() > REMEMBERED {
+                run.missed.pop_first();
+            }
         }
+    }
+}
+
+/// An exposure of which only the camera's number is known, for the ledger.
+fn nameless(start: Mjd, night: NightName, number: u32) -> Exposure {
+    Exposure {
+        id: ExposureId::from_stored(format!("{}-missed-{number}", ExposureId::new(night, start))),
+        night,
+        kind: FrameKind::Light,
+        start,
+        exposure_s: 0.0,
+        filter: String::new(),
+        field: String::new(),
+        pointing: None,
+        temperature_c: None,
+        file: format!("frame {number}"),
     }
 }

@@ -35,6 +35,10 @@ pub const NO_EXPOSURES: &str = "7f93d2d92eea455596c553ba632fef45";
 pub const MASTERS_MADE: &str = "dcff7cd319f447ba9a7be1b574a44f76";
 /// Settings, masters and references were read again.
 pub const RELOADED: &str = "f2be5a604ad24df28c6fe0d9f59b3602";
+/// The disk takes no frames.
+pub const FRAMES_REFUSED: &str = "9d1f4f0a5c5e4f0f8f7d3c0b6a2e4d17";
+/// The disk takes frames again.
+pub const FRAMES_TAKEN: &str = "5b7e0c8d2f9a4c6cb0a1d94e8c3f7a62";
 /// A defect of the program.
 pub const DEFECT: &str = "4a1c0f4f3e5b4b52a3e0f5c1d7b6e921";
 
@@ -56,6 +60,8 @@ pub const ALL: &[(&str, &str)] = &[
     ("NO_EXPOSURES", NO_EXPOSURES),
     ("MASTERS_MADE", MASTERS_MADE),
     ("RELOADED", RELOADED),
+    ("FRAMES_REFUSED", FRAMES_REFUSED),
+    ("FRAMES_TAKEN", FRAMES_TAKEN),
     ("DEFECT", DEFECT),
 ];
 

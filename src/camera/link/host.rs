@@ -67,6 +67,8 @@ pub struct Host {
     session: Option<u32>,
     caps: Option<Caps>,
     baud: u32,
+    /// Whether a packet of another version was heard on this line, and said.
+    foreign: bool,
     /// Speeds at which the camera did not answer the test.
     unheard: bool,
     splitter: Splitter,
@@ -102,6 +104,7 @@ impl Host {
             session: durable.map(|(session, _)| session),
             caps: None,
             baud: INITIAL_BAUD,
+            foreign: false,
             unheard: false,
             splitter: Splitter::new(LONGEST_STUFFED),
             sequence: 0,
@@ -128,6 +131,7 @@ impl Host {
     pub fn connected(&mut self, now: Duration) {
         self.splitter.clear();
         self.out.clear();
+        self.foreign = false;
         self.set_baud(INITIAL_BAUD);
         self.call(now, 0);
     }
@@ -152,7 +156,7 @@ impl Host {
 
     /// When [`Host::timeout`] is to be called, whatever happens before.
     pub fn deadline(&self) -> Option<Duration> {
-        let ordered = self.ordered.as_ref().filter(|_| self.link != Link::Down).map(|ordered| ordered.until);
+        let ordered = self.ordered.as_ref().filter(|_| self.is_up()).map(|ordered| ordered.until);
         [self.again, ordered].into_iter().flatten().min()
     }
 
@@ -171,11 +175,15 @@ impl Host {
         self.counters
     }
 
+    /// Whether [`Host::expose`] would be taken.
+    pub fn can_expose(&self) -> bool {
+        self.is_up() && self.ordered.is_none() && self.caps.as_ref().is_some_and(|caps| caps.exposes)
+    }
+
     /// Asks for an exposure; gives its number. `None` while the camera does not answer, takes none on
     /// command, or is busy with another one.
     pub fn expose(&mut self, expose: Expose, now: Duration) -> Option<u32> {
-        let able = self.is_up() && self.ordered.is_none() && self.caps.as_ref().is_some_and(|caps| caps.exposes);
-        if !able {
+        if !self.can_expose() {
             return None;
         }
         let frame = self.highest().map_or(1, |frame| frame.wrapping_add(1));
@@ -217,7 +225,7 @@ impl Host {
                 Ok(packet) => self.take(&packet, now),
                 Err(damage) => {
                     self.counters.damaged += 1;
-                    if let packet::Damage::Version(_) = damage {
+                    if matches!(damage, packet::Damage::Version(_)) && !std::mem::replace(&mut self.foreign, true) {
                         self.events.push_back(Event::Trouble(damage.to_string()));
                     }
                 }
@@ -231,7 +239,8 @@ impl Host {
         if self.link == Link::Down {
             return;
         }
-        if let Some(ordered) = self.ordered.filter(|ordered| now >= ordered.until) {
+        // Only a camera that answers can be late: one that was away offers its frame when it is back.
+        if let Some(ordered) = self.ordered.filter(|ordered| self.is_up() && now >= ordered.until) {
             self.ordered = None;
             self.send(Kind::Abort, ordered.frame, 0, &[]);
             self.lose(ordered.frame, Lost::NoImage);

@@ -25,6 +25,7 @@ impl Daemon {
             longitude_deg: settings.observatory.longitude_deg,
             fallbacks: &fallbacks,
             hear: &|waiting| self.masters.hear(waiting),
+            board: &self.board,
             shutdown: &self.shutdown,
         };
         match intake.take_up_undone() {

@@ -13,6 +13,8 @@ use crate::spool::Order;
 use crate::time::{Mjd, NightName};
 use crate::uplink::{Delivery, State, Uplink};
 
+/// Why alerts are held.
+const CLOCK_WRONG: &str = "the clock is not synchronised";
 /// Freed memory goes back to the system each so many looks.
 const GIVE_BACK_ROUNDS: u64 = 10;
 
@@ -21,14 +23,17 @@ impl Daemon {
     pub(super) fn look_after(self: &Arc<Self>, mut uplink: Uplink, hangup: &AtomicBool) -> Uplink {
         let mut file = StatusFile::new(&self.settings().service.status_file);
         let mut rounds: u64 = 0;
-        let mut clock_wrong = false;
+        let mut held = false;
         let mut night = self.tonight();
         loop {
             if hangup.swap(false, Ordering::Relaxed) {
                 uplink = self.reload_settings(uplink);
-                clock_wrong = false;
+                // It may be another one, which does not know yet.
+                if held {
+                    uplink.hold(Some(CLOCK_WRONG.into()));
+                }
             }
-            self.look_at_clock(&uplink, &mut clock_wrong);
+            self.look_at_clock(&uplink, &mut held);
             self.look_at_uplink(&uplink);
             let status = self.board.now();
             systemd::status(&status.line());
@@ -55,23 +60,26 @@ impl Daemon {
         }
     }
 
-    fn look_at_clock(&self, uplink: &Uplink, wrong: &mut bool) {
+    /// Holds alerts while the clock is known to be wrong. Where nobody tells, it stays as it was.
+    fn look_at_clock(&self, uplink: &Uplink, held: &mut bool) {
         let synchronised = clock::synchronised();
         self.board.set(|status| status.clock_synchronised = synchronised);
-        let now_wrong = synchronised == Some(false) && self.settings().service.require_synchronised_clock;
-        if now_wrong == *wrong {
+        let required = self.settings().service.require_synchronised_clock;
+        let hold = required && synchronised.map_or(*held, |synchronised| !synchronised);
+        if hold == *held {
             return;
         }
-        *wrong = now_wrong;
-        if now_wrong {
+        *held = hold;
+        if hold {
             tracing::warn!(
                 message_id = events::CLOCK_UNSYNCHRONISED,
                 "the clock is not synchronised: alerts are held in the spool; start chrony or systemd-timesyncd \
                  (`timedatectl`), or set [service] require_synchronised_clock = false"
             );
-            uplink.hold(Some("the clock is not synchronised".into()));
+            uplink.hold(Some(CLOCK_WRONG.into()));
         } else {
-            tracing::info!("the clock is synchronised: alerts go out");
+            let why = if required { "the clock is synchronised" } else { "the clock need not be synchronised" };
+            tracing::info!("{why}: alerts go out");
             uplink.hold(None);
         }
     }

@@ -14,16 +14,15 @@ use crate::settings::Settings;
 use crate::uplink::{Uplink, UplinkParameters};
 
 /// Sections and keys that take effect without a restart.
-const AT_ONCE: [&str; 11] = [
+const AT_ONCE: [&str; 10] = [
     "uplink.",
     "calibration.",
     "references.",
     "detect.",
-    "detector.",
+    "subtract.",
     "telescope.pointing_command",
     "camera.cadence_s",
     "camera.exposure_s",
-    "camera.consume",
     "frames.keep_nights",
     "service.require_synchronised_clock",
 ];
@@ -63,7 +62,10 @@ impl Daemon {
                 return uplink;
             }
         };
-        let (now, later): (Vec<_>, Vec<_>) = changed(&old, &new).into_iter().partition(|key| takes_effect_at_once(key));
+        let now: Vec<_> = changed(&old, &new).into_iter().filter(|key| takes_effect_at_once(key)).collect();
+        // Against what the process began with: a second reload does not make a restart superfluous.
+        let later: Vec<_> =
+            changed(&self.began_with, &new).into_iter().filter(|key| !takes_effect_at_once(key)).collect();
         let listed = |keys: &[String], none: &str| if keys.is_empty() { none.to_owned() } else { keys.join(", ") };
         tracing::info!(
             message_id = events::RELOADED,

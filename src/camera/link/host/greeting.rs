@@ -54,6 +54,11 @@ impl Host {
         if self.link != Link::Up {
             self.events.push_back(Event::Up);
         }
+        if self.link != Link::Up {
+            // What it had to do meanwhile it may not have been able to say.
+            let late = now + self.parameters.readout;
+            self.ordered.iter_mut().for_each(|ordered| ordered.until = ordered.until.max(late));
+        }
         self.link = Link::Up;
         self.stalls = 0;
         if let Some(frame) = self.releasing {
