@@ -5,7 +5,7 @@
 
 use super::format::Damage;
 use super::recovery::io_error;
-use super::segment::{self, ReadError};
+use super::segment;
 use super::store::{Store, replace_small};
 use super::{Epoch, Message, Result};
 
@@ -57,12 +57,11 @@ pub fn bury(
 }
 
 /// Keeps the bytes of a damaged record in `quarantine/`.
-pub fn quarantine(store: &dyn Store, at: Aside, raw: Result<Vec<u8>, ReadError>, damage: &Damage) -> Result<()> {
+pub fn quarantine(store: &dyn Store, at: Aside, bytes: &[u8], damage: &Damage) -> Result<()> {
     let name = format!("quarantine/{}.bin", at.stem());
-    let bytes = raw.unwrap_or_default();
     let write = || {
         replace_small(store, &format!("quarantine/{}.txt", at.stem()), format!("{damage}\n").as_bytes())?;
-        replace_small(store, &name, &bytes)
+        replace_small(store, &name, bytes)
     };
     write().map_err(io_error(store, format!("keeping the damaged record {name}")))
 }

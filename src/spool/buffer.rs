@@ -109,6 +109,8 @@ pub(super) struct Inner {
     pub(super) room: Option<Room>,
     pub(super) reserve_kept: bool,
     pub(super) refusing: Option<String>,
+    /// Whether the cursor could not be written when last tried, and that was said.
+    pub(super) unwritable: bool,
 }
 
 /// The disk buffer, open for writing. Share it by `Arc`: the night commits, the uplink sends.
@@ -144,10 +146,10 @@ impl Spool {
         let mut early = Vec::new();
         let mut identity = match Identity::read(on).map_err(io_error(on, "reading spool.json"))? {
             Ok(Some(identity)) => identity,
-            unreadable => match (recovery::uuid_in_segments(on), unreadable) {
-                (Some(uuid), _) => {
+            unreadable => match (recovery::identity_in_segments(on), unreadable) {
+                (Some((uuid, opened)), _) => {
                     early.push(Finding::Identity(uuid));
-                    Identity::fresh(uuid)
+                    Identity::known(uuid, opened)
                 }
                 (None, Ok(_)) => Identity::fresh(Uuid::new_v4()),
                 (None, Err(why)) => return Err(SpoolError::Identity { place: on.place(), why }),
@@ -184,6 +186,7 @@ impl Spool {
             room: None,
             reserve_kept: false,
             refusing: None,
+            unwritable: false,
         };
         let spool = Self {
             parameters,

@@ -22,8 +22,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Epoch;
 
-/// Openings that are told apart at most; of older ones only the numbers are kept.
-const MAX_EPOCHS: usize = 256;
+/// Openings that are remembered: some years of them, 30 kB of text. Of older ones only the numbers are kept, for finding
+/// gaps; should a disk come back that has not been in use for so many openings, it sends what it has again.
+const MAX_EPOCHS: usize = 1024;
 
 /// Stands for the opening of exposures that cannot be read and were set aside. No opening has it: they count from 1.
 const SET_ASIDE: Epoch = Epoch(0);
@@ -52,6 +53,11 @@ impl From<Ranges> for Vec<(u64, u64)> {
 impl Ranges {
     fn one(&mut self, number: u64) {
         self.insert(number, number);
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Adds all of `other`.
@@ -116,24 +122,18 @@ impl Ranges {
     }
 }
 
-/// Exposures of openings that are no longer told apart.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Older {
-    /// The youngest of them.
-    until: Epoch,
-    sent: Ranges,
-}
-
 /// What has been delivered of one spool.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Cursor {
     /// Exposures all of whose records are settled (sent, or set aside and counted), by opening.
     sent: BTreeMap<Epoch, Ranges>,
     /// Exposures begun: how many of their records, from the first, are settled.
     #[serde(default)]
     partial: BTreeMap<Epoch, BTreeMap<u64, u32>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    older: Option<Older>,
+    /// Numbers of settled exposures of openings that are forgotten.
+    #[serde(default, skip_serializing_if = "Ranges::is_empty")]
+    older: Ranges,
     /// The next number to be given: every lower one was given, whatever the disk still has of it.
     #[serde(default)]
     pub next: u64,
@@ -177,7 +177,6 @@ impl Cursor {
     /// Whether the exposure is settled whole.
     pub fn covers(&self, epoch: Epoch, sequence: u64) -> bool {
         self.sent.get(&epoch).is_some_and(|sent| sent.contains(sequence))
-            || self.older.as_ref().is_some_and(|older| epoch <= older.until && older.sent.contains(sequence))
     }
 
     /// How many records of an exposure are settled, from the first.
@@ -198,11 +197,13 @@ impl Cursor {
     /// Notes an exposure that cannot be read: it is not missing, and it is not sent.
     pub fn set_aside(&mut self, sequence: u64) {
         self.sent.entry(SET_ASIDE).or_default().one(sequence);
+        self.partial.values_mut().for_each(|of| _ = of.remove(&sequence));
+        self.partial.retain(|_, of| !of.is_empty());
     }
 
     /// All numbers, of whatever opening, of exposures that are settled whole.
     pub fn numbers(&self) -> Ranges {
-        let mut all = self.older.as_ref().map_or_else(Ranges::default, |older| older.sent.clone());
+        let mut all = self.older.clone();
         self.sent.values().for_each(|sent| all.extend(sent));
         all
     }
@@ -229,9 +230,7 @@ impl Cursor {
                 *known = (*known).max(*settled);
             }
         }
-        if let Some(older) = &other.older {
-            self.fold(older.until, &older.sent);
-        }
+        self.older.extend(&other.older);
         self.next = self.next.max(other.next);
         self.tidy();
     }
@@ -242,28 +241,17 @@ impl Cursor {
             let nothing = Ranges::default();
             let mut known = other.sent.get(epoch).unwrap_or(&nothing).clone();
             other.partial.get(epoch).into_iter().flatten().for_each(|(sequence, _)| known.one(*sequence));
-            if let Some(older) = other.older.as_ref().filter(|older| *epoch <= older.until) {
-                known.extend(&older.sent);
-            }
+            known.extend(&other.older);
             sent.iter().map(|(first, last)| last - first + 1 - known.count_between(first, last)).sum()
         };
-        let told_apart: u64 = self.sent.iter().filter(|(epoch, _)| **epoch != SET_ASIDE).map(unknown).sum();
-        let numbers = other.numbers();
-        let older = self.older.iter().flat_map(|older| older.sent.iter());
-        told_apart + older.map(|(first, last)| last - first + 1 - numbers.count_between(first, last)).sum::<u64>()
+        self.sent.iter().filter(|(epoch, _)| **epoch != SET_ASIDE).map(unknown).sum()
     }
 
-    fn fold(&mut self, until: Epoch, sent: &Ranges) {
-        let older = self.older.get_or_insert_with(|| Older { until, sent: Ranges::default() });
-        older.until = older.until.max(until);
-        older.sent.extend(sent);
-    }
-
-    /// Forgets how far exposures were that are settled whole, and no longer tells the oldest openings apart.
+    /// Forgets how far exposures were that are settled whole, and the oldest openings where there are too many.
     fn tidy(&mut self) {
         while self.sent.len() > MAX_EPOCHS {
-            let Some((epoch, sent)) = self.sent.pop_first() else { break };
-            self.fold(epoch, &sent);
+            let Some(oldest) = self.sent.keys().find(|epoch| **epoch != SET_ASIDE).copied() else { break };
+            self.older.extend(&self.sent.remove(&oldest).unwrap_or_default());
         }
         let mut partial = std::mem::take(&mut self.partial);
         for (epoch, of) in &mut partial {
@@ -271,6 +259,12 @@ impl Cursor {
         }
         partial.retain(|_, of| !of.is_empty());
         self.partial = partial;
+    }
+
+    /// How many openings came before, as far as this cursor can tell.
+    pub fn openings(&self) -> u32 {
+        let epochs = self.sent.keys().chain(self.partial.keys());
+        epochs.map(|epoch| (epoch.0 >> 32) as u32).max().unwrap_or(0)
     }
 }
 
@@ -296,11 +290,8 @@ mod version_0_1 {
     }
 
     impl Cursor {
-        /// Whoever gave a number before the first known opening: it was sent.
-        const ANY: Epoch = Epoch(u64::MAX);
-
-        fn epoch_of(&self, number: u64) -> Epoch {
-            self.epochs.iter().rev().find(|(first, _)| *first <= number).map_or(Self::ANY, |(_, epoch)| *epoch)
+        fn epoch_of(&self, number: u64) -> Option<Epoch> {
+            self.epochs.iter().rev().find(|(first, _)| *first <= number).map(|(_, epoch)| *epoch)
         }
     }
 
@@ -308,7 +299,9 @@ mod version_0_1 {
         fn from(text: Cursor) -> Self {
             let mut cursor = Self { next: text.next, ..Self::default() };
             for (sequence, settled) in &text.partial {
-                cursor.settle(text.epoch_of(*sequence), *sequence, *settled, u32::MAX);
+                if let Some(epoch) = text.epoch_of(*sequence) {
+                    cursor.settle(epoch, *sequence, *settled, u32::MAX);
+                }
             }
             for (first, last) in text.sent.iter() {
                 let mut from = first;
@@ -318,8 +311,9 @@ mod version_0_1 {
                     let mut run = Ranges::default();
                     run.insert(from, to);
                     match text.epoch_of(from) {
-                        Cursor::ANY => cursor.fold(Cursor::ANY, &run),
-                        epoch => cursor.sent.entry(epoch).or_default().extend(&run),
+                        Some(epoch) => cursor.sent.entry(epoch).or_default().extend(&run),
+                        // Whose they were was forgotten: their numbers alone are known.
+                        None => cursor.older.extend(&run),
                     }
                     from = to + 1;
                 }
@@ -367,7 +361,7 @@ mod tests {
         let cursor = Cursor::decode(text).unwrap();
         assert!(cursor.covers(FIRST, 3) && cursor.covers(FIRST, 5) && !cursor.covers(FIRST, 6));
         assert!(cursor.covers(SECOND, 6) && cursor.covers(SECOND, 9) && !cursor.covers(SECOND, 5));
-        assert!(cursor.covers(FIRST, 2) && cursor.covers(SECOND, 1), "whoever gave it");
+        assert!(!cursor.covers(FIRST, 2) && cursor.numbers().contains(2), "nobody knows who gave it");
         assert_eq!((cursor.settled(SECOND, 7), cursor.settled(FIRST, 7), cursor.next_free()), (4, 0, 10));
         assert_eq!(Cursor::decode(&cursor.encode()).unwrap(), cursor);
     }
@@ -407,12 +401,21 @@ mod tests {
     fn of_very_many_openings_the_oldest_keep_only_their_numbers() {
         let mut cursor = Cursor::default();
         let epoch = |n: u64| Epoch(n << 32);
-        for n in 1..=1000 {
+        for n in 1..=2000 {
             cursor.settle(epoch(n), n, 1, 1);
         }
-        assert!((1..=1000).all(|n| cursor.covers(epoch(n), n)));
-        assert!(!cursor.covers(epoch(1001), 3), "a number of old given again is another exposure");
-        assert!(cursor.encode().len() < 16 << 10);
-        assert_eq!((cursor.numbers().iter().collect::<Vec<_>>(), cursor.last()), (vec![(1, 1000)], Some(1000)));
+        assert!((977..=2000).all(|n| cursor.covers(epoch(n), n)) && !cursor.covers(epoch(976), 976));
+        for another in [Epoch(990 << 32 | 1), epoch(991), epoch(2001)] {
+            assert!(!cursor.covers(another, 990), "a number given again is another exposure");
+        }
+        assert!(cursor.encode().len() < 40 << 10);
+        assert_eq!((Cursor::decode(&cursor.encode()).unwrap(), cursor.openings()), (cursor.clone(), 2000));
+        assert_eq!((cursor.numbers().iter().collect::<Vec<_>>(), cursor.last()), (vec![(1, 2000)], Some(2000)));
+    }
+
+    #[test]
+    fn what_a_later_version_adds_is_not_dropped_in_silence() {
+        assert!(Cursor::decode(br#"{"sent":{},"next":1}"#).is_ok());
+        assert!(Cursor::decode(br#"{"sent":{},"next":1,"newer":2}"#).is_err());
     }
 }

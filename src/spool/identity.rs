@@ -73,7 +73,12 @@ impl Identity {
 
     /// A new spool.
     pub fn fresh(uuid: Uuid) -> Self {
-        Self { format: super::format::VERSION, uuid, opened: 0, check: None }
+        Self::known(uuid, 0)
+    }
+
+    /// A spool that was opened at least so often.
+    pub fn known(uuid: Uuid, opened: u32) -> Self {
+        Self { format: super::format::VERSION, uuid, opened, check: None }
     }
 
     /// Counts this opening durably and gives its epoch.

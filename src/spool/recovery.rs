@@ -127,15 +127,20 @@ pub fn io_error(store: &dyn Store, doing: impl Into<String>) -> impl FnOnce(io::
     move |source| SpoolError::Io { place, doing, source }
 }
 
-/// The uuid that the segments carry, for a lost `spool.json`.
-pub fn uuid_in_segments(store: &dyn Store) -> Option<Uuid> {
-    ["ready", "sent"].iter().find_map(|folder| {
-        let entries = store.list(folder).ok()?;
-        entries.iter().filter(|e| sequence_in(&e.name).is_some()).find_map(|entry| {
-            let file = store.open(&format!("{folder}/{}", entry.name)).ok()?;
-            segment::read_head(&*file).ok().map(|(head, _)| head.spool)
-        })
-    })
+/// The uuid that the segments carry, and how many openings segments and cursor tell of, for a lost `spool.json`.
+pub fn identity_in_segments(store: &dyn Store) -> Option<(Uuid, u32)> {
+    let mut found: Option<(Uuid, u32)> = None;
+    for folder in ["ready", "sent"] {
+        for entry in store.list(folder).ok()?.iter().filter(|e| sequence_in(&e.name).is_some()) {
+            let Ok(file) = store.open(&format!("{folder}/{}", entry.name)) else { continue };
+            let Ok((head, _)) = segment::read_head(&*file) else { continue };
+            let (_, opened) = found.get_or_insert((head.spool, 0));
+            *opened = (*opened).max((head.epoch.0 >> 32) as u32);
+        }
+    }
+    let (uuid, opened) = found?;
+    let cursor = read_small(store, "cursor", 64 << 20).ok().flatten().and_then(|text| Cursor::decode_file(&text).ok());
+    Some((uuid, cursor.map_or(opened, |cursor| cursor.openings().max(opened))))
 }
 
 /// Reads the folders of the spool `uuid` and puts them in order.

@@ -9,7 +9,7 @@ use super::format::Damage;
 use super::recovery::{self, Finding, Sent};
 use super::segment::file_name;
 use super::store::{read_small, replace_small};
-use super::{Message, Result};
+use super::{Message, Result, SpoolError};
 
 /// Settles the first `settled` records of each of these.
 fn advance(cursor: &mut Cursor, inner: &Inner, steps: &[(u64, u32)]) {
@@ -47,6 +47,10 @@ impl Spool {
     }
 
     /// Notes what the broker has committed: the cursor durably first, then files move to `sent/`.
+    ///
+    /// # Errors
+    ///
+    /// When it is not durable here. It counts all the same, and was said: the broker has it.
     pub fn settle(&self, steps: &[(u64, u32)], now_s: i64) -> Result<()> {
         self.adopt(|cursor, inner| advance(cursor, inner, steps), now_s)
     }
@@ -73,33 +77,58 @@ impl Spool {
         self.change_cursor(&|_, _| ()).map_err(self.io("noting in the cursor which numbers were given"))
     }
 
+    /// Counts on what the broker has. Its own copy of the cursor is what matters: a disk that takes no writes any more, as ext4
+    /// after an error, is told of and does not keep the alerts on it from being sent.
     fn adopt(&self, change: impl Fn(&mut Cursor, &Inner), now_s: i64) -> Result<()> {
-        if let Err(error) = self.change_cursor(&change) {
-            if !is_full(&error) {
-                return Err(self.io("writing the cursor")(error));
-            }
+        let mut noted = self.change_cursor(&change);
+        if noted.as_ref().is_err_and(is_full) {
             self.release_reserve();
-            self.change_cursor(&change).map_err(self.io("writing the cursor"))?;
+            noted = self.change_cursor(&change);
         }
         let mut inner = self.inner();
+        match &noted {
+            Ok(()) => inner.unwritable = false,
+            Err(error) => {
+                let mut cursor = inner.cursor.clone();
+                change(&mut cursor, &inner);
+                inner.cursor = cursor;
+                if !std::mem::replace(&mut inner.unwritable, true) {
+                    tracing::error!(
+                        "the spool {}: the cursor cannot be written ({error}); what is in it is sent all the same and the broker \
+                         keeps count; mend the disk: it takes no new exposures",
+                        self.store.place()
+                    );
+                }
+            }
+        }
         let cursor = &inner.cursor;
         let done: Vec<u64> =
             inner.ready.iter().filter(|(s, unsent)| cursor.covers(unsent.epoch, **s)).map(|(s, _)| *s).collect();
         for sequence in done {
             let name = file_name(sequence);
-            self.store
-                .rename(&format!("ready/{name}"), &format!("sent/{name}"))
-                .map_err(self.io(format!("moving {name} to sent/")))?;
-            if let Some(unsent) = inner.ready.remove(&sequence) {
+            let moved = self.store.rename(&format!("ready/{name}"), &format!("sent/{name}"));
+            // A file that stays in ready/ is recognised by the cursor when the spool is opened next.
+            if let Some(unsent) = inner.ready.remove(&sequence).filter(|_| moved.is_ok()) {
                 inner.sent.insert(sequence, Sent { bytes: unsent.bytes, since_s: now_s, trimmed: false });
             }
         }
-        Ok(())
+        noted.map_err(self.io("writing the cursor"))
+    }
+
+    /// Does it once more with the reserve given up, where the disk is full.
+    fn with_reserve(&self, work: impl Fn() -> Result<()>) -> Result<()> {
+        match work() {
+            Err(SpoolError::Io { source, .. }) if is_full(&source) => {
+                self.release_reserve();
+                work()
+            }
+            outcome => outcome,
+        }
     }
 
     /// Brings the broker's cursor and the spool's together, at the start of a session with the
     /// broker. What the broker has is not sent again, whichever life of this spool sent it.
-    pub fn reconcile(&self, broker: &Cursor, now_s: i64) -> Result<Vec<Finding>> {
+    pub fn reconcile(&self, broker: &Cursor, now_s: i64) -> Vec<Finding> {
         let (plan, here) = {
             let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
             let mut inner = self.inner();
@@ -117,8 +146,9 @@ impl Spool {
             findings.push(Finding::Restored { broker, here });
         }
         findings.extend(plan.gaps.iter().map(|(first, last)| Finding::Gap { first: *first, last: *last }));
-        self.adopt(|cursor, _| *cursor = plan.cursor.clone(), now_s)?;
-        Ok(findings)
+        // Where it is not durable here the broker tells it again the next time.
+        let _ = self.adopt(|cursor, _| *cursor = plan.cursor.clone(), now_s);
+        findings
     }
 
     /// Keeps a record that the broker refuses in `dead/`, before the cursor passes it.
@@ -128,7 +158,7 @@ impl Spool {
             None => (String::new(), self.epoch),
         };
         let known = self.store.open(&format!("dead/{}.seg", at.stem())).is_ok();
-        aside::bury(&*self.store, self.uuid, epoch, at, &exposure, message, reason)?;
+        self.with_reserve(|| aside::bury(&*self.store, self.uuid, epoch, at, &exposure, message, reason))?;
         self.inner().dead += u64::from(!known);
         Ok(())
     }
@@ -162,7 +192,8 @@ impl Spool {
     /// Keeps the bytes of a damaged record in `quarantine/`, before the cursor passes it.
     pub fn quarantine(&self, sequence: u64, number: u32, damage: &Damage) -> Result<()> {
         let raw = self.read(sequence)?.raw(number);
-        aside::quarantine(&*self.store, Aside { sequence, number }, raw, damage)?;
+        let raw = raw.unwrap_or_default();
+        self.with_reserve(|| aside::quarantine(&*self.store, Aside { sequence, number }, &raw, damage))?;
         self.inner().quarantined += 1;
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! librdkafka clients: their properties, and what they report through callbacks.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::KafkaError;
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use uuid::Uuid;
@@ -39,7 +40,9 @@ impl Fault {
 /// What a client reports; read by the thread that uses it.
 #[derive(Debug, Default)]
 pub struct Watch {
+    /// Good delivery reports: all, and by topic.
     delivered: AtomicU64,
+    by_topic: Mutex<BTreeMap<String, u64>>,
     disturbed: AtomicBool,
     failed: Mutex<Vec<(usize, Code)>>,
     last: Mutex<Option<Fault>>,
@@ -49,12 +52,18 @@ impl Watch {
     /// Forgets the delivery reports, before a transaction.
     pub fn reset(&self) {
         self.delivered.store(0, Ordering::Relaxed);
+        self.by_topic.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Good delivery reports since [`Watch::reset`].
     pub fn delivered(&self) -> u64 {
         self.delivered.load(Ordering::Relaxed)
+    }
+
+    /// Those of a topic.
+    pub fn delivered_to(&self, topic: &str) -> u64 {
+        self.by_topic.lock().unwrap_or_else(PoisonError::into_inner).get(topic).copied().unwrap_or(0)
     }
 
     /// Whether a connection ever had trouble: the client repeats nothing of the kind within 30 s, so
@@ -126,8 +135,13 @@ impl ProducerContext for Watch {
 
     fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
         match result {
-            Ok(_) => {
+            Ok(message) => {
                 self.delivered.fetch_add(1, Ordering::Relaxed);
+                let mut by_topic = self.by_topic.lock().unwrap_or_else(PoisonError::into_inner);
+                match by_topic.get_mut(message.topic()) {
+                    Some(count) => *count += 1,
+                    None => _ = by_topic.insert(message.topic().to_owned(), 1),
+                }
             }
             Err((error, _)) => {
                 let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
@@ -219,6 +233,8 @@ pub fn reader(parameters: &UplinkParameters, committed: bool) -> Result<BaseCons
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("enable.partition.eof", "true")
+        // A flipped digit of a cursor would pass for exposures that were sent.
+        .set("check.crcs", "true")
         .set("auto.offset.reset", "earliest")
         .set("isolation.level", if committed { "read_committed" } else { "read_uncommitted" })
         .set("fetch.wait.max.ms", "100");

@@ -45,6 +45,8 @@ pub struct Courier {
     refusals: Refusals,
     suspicious: usize,
     singly: bool,
+    /// Trouble of the disk as it was last said.
+    said: RefCell<String>,
     reported: RefCell<BTreeSet<String>>,
     patience: Patience,
     certificates: Option<Stopwatch>,
@@ -76,6 +78,7 @@ impl Courier {
             suspicious: SUSPICIOUS,
             singly: false,
             reported: RefCell::default(),
+            said: RefCell::default(),
             patience: Patience::default(),
             certificates: None,
         }
@@ -158,7 +161,17 @@ impl Courier {
         match outcome {
             Ok(0) => {}
             Ok(n) => tracing::info!("{n} alerts or exposures are sent again, as asked for"),
-            Err(error) => tracing::error!("{error}"),
+            Err(error) => return self.say_once(&error.to_string()),
+        }
+        self.said.borrow_mut().clear();
+    }
+
+    /// Trouble of the disk, which comes again every few seconds.
+    fn say_once(&self, text: &str) {
+        let mut said = self.said.borrow_mut();
+        if *said != text {
+            tracing::error!("{text}");
+            text.clone_into(&mut said);
         }
     }
 
@@ -182,7 +195,10 @@ impl Courier {
     fn introduce(&mut self) -> Result<Session, Trouble> {
         let session = self.with_surroundings(|around| Session::start(around, self.singly))?;
         self.shared.note(|status| status.sessions += 1);
-        self.well();
+        // Whether alerts get through is known when some have: a permission or a replica may be missing.
+        if self.spool.status().waiting_exposures == 0 {
+            self.well();
+        }
         Ok(session)
     }
 
@@ -267,7 +283,7 @@ impl Courier {
                 self.pause(fault.class.longest_pause_s());
             }
             Trouble::Spool(error) => {
-                tracing::error!("{error}");
+                self.say_once(&error.to_string());
                 self.shared.note(|status| status.last_error = Some(error.to_string()));
                 self.pause(Class::Other.longest_pause_s());
             }

@@ -23,8 +23,12 @@ pub enum Class {
     Replicas,
     /// One record is refused for what it is.
     Record,
-    /// Another producer with our name took over, or our epoch is gone.
+    /// Another producer with our name took over.
     Fenced,
+    /// The brokers forgot the producer, as they do after days without it, or ended its transaction.
+    Forgotten,
+    /// Another spool's transaction is open in the cursor topic.
+    OthersOpen,
     /// The cluster has no transactions.
     NoTransactions,
     /// The cluster allows only shorter transactions.
@@ -66,13 +70,11 @@ pub fn classify(code: Code) -> Class {
         | Code::InvalidMessageSize
         | Code::InvalidRecord
         | Code::InvalidMessage => Class::Record,
-        Code::ProducerFenced
-        | Code::Fenced
-        | Code::InvalidProducerEpoch
+        Code::ProducerFenced | Code::Fenced | Code::TransactionCoordinatorFenced => Class::Fenced,
+        Code::InvalidProducerEpoch
         | Code::InvalidProducerIdMapping
         | Code::UnknownProducerId
-        | Code::OutOfOrderSequenceNumber
-        | Code::TransactionCoordinatorFenced => Class::Fenced,
+        | Code::OutOfOrderSequenceNumber => Class::Forgotten,
         Code::UnsupportedFeature | Code::UnsupportedVersion => Class::NoTransactions,
         Code::InvalidTransactionTimeout => Class::TransactionTime,
         _ => Class::Other,
@@ -111,6 +113,12 @@ impl Class {
             Self::Fenced => {
                 "another producer uses this spool's name: never run two hosts from one copied spool".into()
             }
+            Self::Forgotten => {
+                "the brokers know this producer no longer, which is usual after days without a link: a new one is made, nothing needs to be done".into()
+            }
+            Self::OthersOpen => {
+                "another host is in the middle of a transaction: it ends by itself within 10 min, nothing needs to be done".into()
+            }
             Self::NoTransactions => {
                 "the cluster offers no transactions: set [uplink] delivery = \"idempotent\", then an alert may arrive twice after a crash".into()
             }
@@ -124,7 +132,7 @@ impl Class {
     /// Longest pause between two attempts, seconds: short where only the link is awaited.
     pub fn longest_pause_s(self) -> f64 {
         match self {
-            Self::Transport | Self::Fenced => 5.0,
+            Self::Transport | Self::Fenced | Self::Forgotten | Self::OthersOpen => 5.0,
             _ => 60.0,
         }
     }

@@ -121,7 +121,7 @@ impl Session {
         session_topics(&mut topics).map_err(|trouble| blame(trouble, producer.context()))?;
         let cursor =
             broker_cursor::read(parameters, spool.uuid(), around.stopped).map_err(Trouble::Broker)?.unwrap_or_default();
-        for finding in spool.reconcile(&cursor, unix_s())? {
+        for finding in spool.reconcile(&cursor, unix_s()) {
             if around.reported.borrow_mut().insert(finding.to_string()) {
                 tracing::warn!("{finding}");
             }
@@ -227,7 +227,8 @@ impl Session {
             self.commit(around, timing)?;
         }
         timing.silence.went_through();
-        spool.settle(&steps, unix_s())?;
+        // A disk that takes no writes was told of; the broker keeps count.
+        let _ = spool.settle(&steps, unix_s());
         let doubtful = !self.is_sound();
         Ok(Carried { alerts, exposures, bytes, seconds: timing.watch.seconds(), doubtful })
     }
@@ -311,6 +312,12 @@ impl Session {
         Ok(())
     }
 
+    /// How many records of the same topic were taken in this transaction: another night's topic may have other limits.
+    fn others_of_its_topic(&self, around: &Surroundings<'_>, at: Aside) -> u64 {
+        let record = around.spool.read(at.sequence).ok().and_then(|segment| segment.record(at.number).ok());
+        record.map_or(0, |message| self.producer.context().delivered_to(&message.topic))
+    }
+
     /// Waits for every delivery report; all must be good.
     fn all_delivered(&self, around: &Surroundings<'_>, sent: &[Aside], timing: &Timing<'_>) -> Result<(), Trouble> {
         let mut rounds = 0_u32;
@@ -319,9 +326,10 @@ impl Session {
             let failed = self.producer.context().failed();
             let refused = failed.iter().find(|(_, code)| classify(*code) == Class::Record);
             if let Some((index, code)) = refused {
-                let others = self.producer.context().delivered();
                 return Err(match sent.get(*index) {
-                    Some(at) => Trouble::Refused { at: *at, code: *code, others },
+                    Some(at) => {
+                        Trouble::Refused { at: *at, code: *code, others: self.others_of_its_topic(around, *at) }
+                    }
                     None => self.broker("sending the cursor", &KafkaError::MessageProduction(*code)),
                 });
             }

@@ -87,7 +87,13 @@ fn settings(parameters: &UplinkParameters, purpose: Purpose) -> Vec<(&'static st
             ("message.timestamp.type", "LogAppendTime".into()),
             ("max.message.bytes", MAX_MESSAGE.to_string()),
         ],
-        Purpose::Cursor => vec![("cleanup.policy", "compact".into()), ("max.message.bytes", MAX_MESSAGE.to_string())],
+        // Read from its beginning at each start: kept short.
+        Purpose::Cursor => vec![
+            ("cleanup.policy", "compact".into()),
+            ("max.message.bytes", MAX_MESSAGE.to_string()),
+            ("segment.ms", "3600000".into()),
+            ("min.cleanable.dirty.ratio", "0.01".into()),
+        ],
     }
 }
 

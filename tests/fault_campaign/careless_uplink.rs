@@ -99,7 +99,7 @@ fn session(parameters: &UplinkParameters, spool: &Spool, flaw: Flaw) -> Result<(
     let producer: BaseProducer = client(parameters).set("transactional.id", format!("careless-{key}")).create()?;
     producer.init_transactions(PATIENCE)?;
     let cursor = early.map_or_else(|| read_cursor(parameters, &key), Ok)?;
-    spool.reconcile(&cursor, 0)?;
+    spool.reconcile(&cursor, 0);
     loop {
         let Some(next) = spool.next_waiting(Order::OldestFirst, &|_| false) else {
             spool.wait_for_work(Duration::from_millis(50));
