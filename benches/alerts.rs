@@ -1,5 +1,8 @@
-//! Finished alerts a second on one core, beside Python's fastavro and gzip on the same packets; and
-//! what a thousand candidates cost the history.
+//! Finished alerts a second on one core, beside Python's fastavro and gzip on the same packets; a
+//! thousand scores of braai; and what a thousand candidates cost the history.
+//!
+//! Seconds of the processor are told beside those of the clock: they say the same on a machine that has
+//! other work.
 //!
 //! `NIGHTJAR_BENCH_DETECTIONS` sets how many detections the history holds (default 200,000; the
 //! promise is for 20 million).
@@ -9,19 +12,22 @@
 mod packets;
 
 use std::hint::black_box;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use nightjar::alert::packets as make;
+use nightjar::alert::{Network, packets as make};
 use nightjar::detect::Detections;
 use nightjar::history::{Footprint, History, Outcome, Past, PriorEpoch, Question, Searched, Sighting};
 use nightjar::time::Mjd;
+use nix::time::{ClockId, clock_gettime};
 use packets::{CODE, candidate, conditions, detections, exposure, parameters, three_visits};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
+use rayon::prelude::*;
 
 const ALERTS: usize = 500;
 const CANDIDATES: usize = 1_000;
@@ -74,7 +80,55 @@ fn finished_alerts(c: &mut Criterion) {
         b.iter(|| one_core.install(|| black_box(make(&seen, &pasts, &parameters).unwrap())));
     });
     group.finish();
+    let busy = processor_seconds(|| drop(one_core.install(|| make(&seen, &pasts, &parameters).unwrap())));
+    println!("alerts/finished, one core: {:.0} a second of the processor", ALERTS as f64 / busy);
     beside_python(&one_core.install(|| make(&seen, &pasts, &parameters).unwrap()));
+}
+
+/// Seconds of the processor, in all threads, that `work` takes: the median of nine runs.
+fn processor_seconds(mut work: impl FnMut()) -> f64 {
+    let now = || {
+        let time = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).unwrap();
+        time.tv_sec() as f64 + time.tv_nsec() as f64 * 1e-9
+    };
+    let mut seconds: Vec<f64> = (0..9)
+        .map(|_| {
+            let begun = now();
+            work();
+            now() - begun
+        })
+        .collect();
+    seconds.sort_by(f64::total_cmp);
+    seconds[4]
+}
+
+/// A thousand scores of braai on two cores.
+fn network_scores(c: &mut Criterion) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/dmitryduev+braai");
+    let file = |end: &str| std::fs::read(folder.join(format!("d6_m7.{end}"))).ok();
+    let Some((architecture, weights)) = file("architecture.json").zip(file("weights.h5")) else {
+        println!("braai: not run: no real data in ../shared/data");
+        return;
+    };
+    let network = Network::from_keras("d6_m7", &architecture, &weights).unwrap();
+    let seen = noisy_exposure();
+    let pictures: Vec<_> = seen.candidates.iter().filter_map(|one| one.cutouts.as_ref()).collect();
+    let score = || {
+        let scores = (0..CANDIDATES).into_par_iter().map(|i| {
+            let cutouts = pictures[i % pictures.len()];
+            network.score([&cutouts.science, &cutouts.template, &cutouts.difference])
+        });
+        scores.sum::<f32>()
+    };
+    let two_cores = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    let mut group = c.benchmark_group(format!("braai, {CANDIDATES} candidates"));
+    group.sample_size(10).measurement_time(Duration::from_secs(4)).warm_up_time(Duration::from_millis(500));
+    group.bench_function("two cores", |b| b.iter(|| two_cores.install(|| black_box(score()))));
+    group.finish();
+    let busy = processor_seconds(|| {
+        black_box(two_cores.install(score));
+    });
+    println!("braai, {CANDIDATES} candidates: {busy:.2} seconds of the processor");
 }
 
 /// The same packets written by fastavro with gzip of the pictures, timed by Python itself.
@@ -186,5 +240,5 @@ fn history(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, finished_alerts, history);
+criterion_group!(benches, finished_alerts, network_scores, history);
 criterion_main!(benches);
