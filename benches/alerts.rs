@@ -5,7 +5,8 @@
 //! other work.
 //!
 //! `NIGHTJAR_BENCH_DETECTIONS` sets how many detections the history holds (default 200,000; the
-//! promise is for 20 million).
+//! promise is for 20 million, of 6 GB). `NIGHTJAR_BENCH_HISTORY` names a folder where such histories are made once
+//! and stay.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../tests/packets/mod.rs"]
@@ -150,7 +151,14 @@ fn beside_python(alerts: &[nightjar::alert::Alert]) {
 
 /// A history of fields that were visited again and again; half of what is seen was seen before.
 fn history_of(detections: usize, folder: &std::path::Path) -> History {
-    let mut history = History::open(&folder.join("history.sqlite")).unwrap().history;
+    // A folder gets its name when all of it is there.
+    let unfinished = folder.with_extension("unfinished");
+    if folder.exists() {
+        return History::open(&folder.join("history.sqlite")).unwrap().history;
+    }
+    let _ = std::fs::remove_dir_all(&unfinished);
+    std::fs::create_dir_all(&unfinished).unwrap();
+    let mut history = History::open(&unfinished.join("history.sqlite")).unwrap().history;
     let mut random = ChaCha8Rng::seed_from_u64(11);
     let visits = detections / CANDIDATES;
     let seen = three_visits().remove(0);
@@ -186,7 +194,9 @@ fn history_of(detections: usize, folder: &std::path::Path) -> History {
         let done = Outcome::Done { spool: None, reason: String::new() };
         history.record(&exposure(&start.to_string()), &done, Some(&searched)).unwrap();
     }
-    history
+    drop(history);
+    std::fs::rename(&unfinished, folder).unwrap();
+    History::open(&folder.join("history.sqlite")).unwrap().history
 }
 
 /// Where the `i`-th object of every field is, pixels.
@@ -196,8 +206,10 @@ fn place(i: usize) -> (f64, f64) {
 
 fn history(c: &mut Criterion) {
     let wanted = std::env::var("NIGHTJAR_BENCH_DETECTIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(200_000);
-    let folder = tempfile::tempdir().unwrap();
-    let mut history = history_of(wanted, folder.path());
+    let scratch = tempfile::tempdir().unwrap();
+    let kept = std::env::var_os("NIGHTJAR_BENCH_HISTORY");
+    let folder = kept.map_or(scratch.path().to_owned(), std::path::PathBuf::from).join(format!("of-{wanted}"));
+    let mut history = history_of(wanted, &folder);
     let seen = detections("2026-11-24T03:15:22.12", Vec::new());
     let mut random = ChaCha8Rng::seed_from_u64(13);
     let places: Vec<(f64, f64)> = (0..CANDIDATES)

@@ -17,6 +17,8 @@ use std::time::Duration;
 use downstream::{Visit, send, uplink_to, visits};
 use kafka::Kafka;
 use nightjar::history::History;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -79,6 +81,11 @@ fn the_newest_alerts_of_a_topic_are_shown_and_what_is_wrong_is_told() {
     assert!(names.is_empty(), "{names:?}");
 
     // Packets of others beside what is no packet.
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &broker).create().unwrap();
+    let topic = NewTopic::new(OTHERS, 1, TopicReplication::Fixed(1));
+    let made = admin.create_topics(&[topic], &AdminOptions::new());
+    tokio::runtime::Runtime::new().unwrap().block_on(made).unwrap()[0].clone().unwrap();
     let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", &broker).create().unwrap();
     let give = |payload: &[u8]| {
         producer.send(BaseRecord::to(OTHERS).key("x").payload(payload)).map_err(|e| e.0).unwrap();
