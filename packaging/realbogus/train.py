@@ -155,9 +155,15 @@ def area(score, real):
     return (order[real].sum() - n * (n + 1) / 2) / (n * m)
 
 
+def literal(value):
+    text = f"{value:.5g}"
+    return text if "." in text or "e" in text else text + ".0"
+
+
 def rust(weights):
     def rows(w, b):
-        return "".join("    [" + ", ".join(f"{v:.4}_f32".replace("_f32", "") if "." in f"{v:.4}" or "e" in f"{v:.4}" else f"{v:.1f}" for v in [*w[:, i], b[i]]) + "],\n" for i in range(w.shape[1]))
+        lines = [", ".join(literal(v) for v in [*w[:, i], b[i]]) for i in range(w.shape[1])]
+        return "".join(f"    [{line}],\n" for line in lines)
 
     text = "//! Written by `packaging/realbogus/train.py`: change nothing here.\n#![cfg_attr(rustfmt, rustfmt_skip)]\n\n"
     text += f'/// `rbversion`.\npub const VERSION: &str = "{VERSION}";\n\n'
@@ -214,6 +220,8 @@ def main():
     # What standardises the inputs goes into the first layer, so that the program need not know it.
     weights[1] = weights[1] - (middle / scale) @ weights[0]
     weights[0] = weights[0] / scale[:, None]
+    # Judged as it is written.
+    weights = [np.vectorize(lambda v: float(literal(v)))(w) for w in weights]
     score = 1 / (1 + np.exp(-forward(weights, test)[2]))
     text = figures(score, truth, becomes, spoiled)
     print(text)
