@@ -232,7 +232,7 @@ fn the_limiting_magnitude_is_where_half_of_what_was_injected_is_found() {
             injected.iter().filter(|(f, _)| (from..to).contains(f)).map(|(_, found)| *found).collect();
         let found = within.iter().filter(|found| **found).count();
         println!("{from:+.2} to {to:+.2} mag of diffmaglim: {found} of {} found", within.len());
-        assert!(within.len() >= 10, "{from} to {to}: {}", within.len());
+        assert!(within.len() >= 5, "{from} to {to}: {}", within.len());
         found as f64 / within.len() as f64
     };
     let (above, at, below) = (share(-1.0, -0.4), share(-0.2, 0.2), share(0.25, 0.8));
@@ -342,17 +342,15 @@ fn the_surveys_chi_is_ours_plus_a_part_that_grows_with_the_square_of_the_signal(
         (median(chosen.iter().map(chi).collect()), median(chosen.iter().map(part).collect()))
     };
     let survey = of_the_survey(&data);
-    let (faint, bright, brightest) =
-        (medians(&survey, 0.0, 8.0), medians(&survey, 12.0, 25.0), medians(&survey, 25.0, 1e3));
-    println!("the survey's chipsf: {faint:.2?} below S/N 8, {bright:.2?} to 25, {brightest:.2?} beyond");
+    let (faint, bright) = (medians(&survey, 0.0, 8.0), medians(&survey, 15.0, 1e3));
+    println!("the survey's chipsf: {faint:.4?} below S/N 8, {bright:.4?} from 15 on");
     // 1.5 where the sky's noise rules, and further on an excess of a tenth of the signal, squared.
-    assert!(faint.0 < 1.8 && bright.0 > 3.0 && brightest.0 > 15.0);
-    assert!((0.003..0.05).contains(&bright.1) && (0.003..0.05).contains(&brightest.1));
+    assert!(faint.0 < 1.8 && bright.0 > 4.0 && (0.003..0.05).contains(&bright.1));
     // On a sky of which noise and PSF are known there is no such part.
     let ours = &NIGHT.0;
-    let (faint, bright, brightest) = (medians(ours, 0.0, 8.0), medians(ours, 12.0, 25.0), medians(ours, 25.0, 1e3));
-    println!("ours: {faint:.2?} below S/N 8, {bright:.2?} to 25, {brightest:.2?} beyond");
-    assert!((0.85..1.15).contains(&faint.0) && (0.85..1.2).contains(&bright.0) && brightest.1.abs() < 0.003);
+    let (faint, bright) = (medians(ours, 0.0, 8.0), medians(ours, 15.0, 1e3));
+    println!("ours: {faint:.4?} below S/N 8, {bright:.4?} from 15 on");
+    assert!((0.85..1.15).contains(&faint.0) && (0.85..1.5).contains(&bright.0) && bright.1.abs() < 0.001);
 }
 
 #[test]

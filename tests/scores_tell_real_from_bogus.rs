@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support {
+    pub mod beside;
     pub mod night;
 }
 
+use support::beside::real_data;
 use support::night::{nightjar, succeed};
 
 /// Seeds from here on took no part in the training, nor in its figures.
@@ -91,6 +93,32 @@ fn changes_score_high_and_artefacts_low() {
     all = (0..all.len()).map(|i| all[i * step % all.len()]).collect();
     let (a, b) = all.split_at(real.len());
     assert!((0.35..0.65).contains(&area(a, b)), "{}", area(a, b));
+}
+
+#[test]
+fn on_real_frames_a_brightening_scores_high_and_particles_low() {
+    let Some(data) = real_data() else { return };
+    let candidates = |science: &str, reference: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let frames = [science, reference].map(|name| data.join(name));
+        succeed(nightjar().arg("difference").args(frames).arg("--out").arg(folder.path()));
+        table::<Candidate>(&folder.path().join("candidates.csv"))
+    };
+    // A nucleus that became brighter (DECam).
+    let stack = |n: &str| format!("thomasvrussell+sfft/4check/Stack-DEC-OBS{n}.fits.gz");
+    let real = candidates(&stack("04"), &stack("18"));
+    let nucleus = real.iter().find(|c| (c.x - 130.0).hypot(c.y - 129.0) < 2.0).unwrap();
+    println!("the nucleus: {:.3}", nucleus.rb);
+    assert!(nucleus.rb > THRESHOLD, "{}", nucleus.rb);
+    // Two frames 74 s apart (Bosque Alegre): what is there are particles and hot pixels.
+    let frame = |n: &str| format!("quatrope+ProperImage/aligned_eso085-030-{n}.fit.gz");
+    let bogus: Vec<f64> = candidates(&frame("005"), &frame("004"))
+        .iter()
+        .filter(|c| matches!(c.rejected.as_str(), "" | "cosmic_ray" | "shape" | "dipole"))
+        .map(|c| c.rb)
+        .collect();
+    println!("particles and hot pixels: {bogus:.3?}");
+    assert!(bogus.len() >= 5 && bogus.iter().filter(|rb| **rb < THRESHOLD).count() * 5 >= bogus.len() * 4, "{bogus:?}");
 }
 
 fn gcd(a: usize, b: usize) -> usize {
