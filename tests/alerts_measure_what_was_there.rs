@@ -227,19 +227,25 @@ fn against_the_limit() -> (Vec<(f64, bool)>, Vec<f64>) {
 #[test]
 fn the_limiting_magnitude_is_where_half_of_what_was_injected_is_found() {
     let (injected, off) = against_the_limit();
-    let share = |from: f64, to: f64| {
-        let within: Vec<bool> =
-            injected.iter().filter(|(f, _)| (from..to).contains(f)).map(|(_, found)| *found).collect();
-        let found = within.iter().filter(|found| **found).count();
-        println!("{from:+.2} to {to:+.2} mag of diffmaglim: {found} of {} found", within.len());
-        assert!(within.len() >= 5, "{from} to {to}: {}", within.len());
-        found as f64 / within.len() as f64
+    // Shares found of what is well above, at and well below a limit that is `shift` fainter than the packets'.
+    let shares = |shift: f64| {
+        [(-1.0, -0.4), (-0.2, 0.2), (0.25, 0.8)].map(|(from, to)| {
+            let within = |fainter: f64| (from..to).contains(&(fainter - shift));
+            let all: Vec<bool> = injected.iter().filter(|(f, _)| within(*f)).map(|(_, found)| *found).collect();
+            (all.iter().filter(|found| **found).count(), all.len())
+        })
     };
-    let (above, at, below) = (share(-1.0, -0.4), share(-0.2, 0.2), share(0.25, 0.8));
+    let holds = |shift: f64| {
+        let [above, at, below] = shares(shift).map(|(found, all)| found as f64 / all as f64);
+        above > 0.9 && (0.25..0.75).contains(&at) && below < 0.3
+    };
     let middle = median(off);
+    println!("found above, at and below diffmaglim: {:?}", shares(0.0));
     println!("5 sigma of the truth against diffmaglim: {middle:+.3} mag in the median");
-    assert!(above > 0.9 && (0.25..0.75).contains(&at) && below < 0.3, "{above} {at} {below}");
-    assert!(middle.abs() < 0.1, "{middle}");
+    assert!(shares(0.0).iter().all(|(_, all)| *all >= 5));
+    assert!(holds(0.0) && middle.abs() < 0.1, "{middle}");
+    // Control: a limit that is half a magnitude off is found out.
+    assert!(!holds(0.5) && !holds(-0.5), "{:?} {:?}", shares(0.5), shares(-0.5));
 }
 
 #[test]

@@ -362,7 +362,7 @@ mod tests {
         let noise = any::<[u8; PIXEL]>();
         let steep = any::<u32>().prop_map(|x| [x.leading_zeros() as u8, 0x41, x.trailing_zeros() as u8, 7]);
         let piece = prop_oneof![
-            (noise.clone(), 1..400usize).prop_map(|(pixel, n)| vec![pixel; n]),
+            (noise, 1..400usize).prop_map(|(pixel, n)| vec![pixel; n]),
             prop::collection::vec(noise, 0..300),
             prop::collection::vec(steep, 0..1000),
         ];
