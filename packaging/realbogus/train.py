@@ -165,7 +165,7 @@ def rust(weights):
         lines = [", ".join(literal(v) for v in [*w[:, i], b[i]]) for i in range(w.shape[1])]
         return "".join(f"    [{line}],\n" for line in lines)
 
-    text = "//! Written by `packaging/realbogus/train.py`: change nothing here.\n#![cfg_attr(rustfmt, rustfmt_skip)]\n\n"
+    text = "//! Written by `packaging/realbogus/train.py`: change nothing here.\n\n"
     text += f'/// `rbversion`.\npub const VERSION: &str = "{VERSION}";\n\n'
     text += f"pub static FIRST: [[f32; {INPUTS + 1}]; {FIRST}] = [\n{rows(weights[0], weights[1])}];\n\n"
     text += f"pub static SECOND: [[f32; {FIRST + 1}]; {SECOND}] = [\n{rows(weights[2], weights[3])}];\n\n"
@@ -227,6 +227,7 @@ def main():
     print(text)
     (HERE / "figures.md").write_text(text + "\n")
     WEIGHTS.write_text(rust(weights))
+    subprocess.run(["rustfmt", "--edition", "2024", WEIGHTS], check=True)
 
 
 main()
