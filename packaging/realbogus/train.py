@@ -156,7 +156,7 @@ def area(score, real):
 
 
 def literal(value):
-    text = f"{value:.5g}"
+    text = f"{value:.4g}"
     return text if "." in text or "e" in text else text + ".0"
 
 
@@ -193,9 +193,9 @@ def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--nightjar", required=True)
     ask.add_argument("--work", required=True, type=pathlib.Path, help="scenes are kept there, and made once")
-    ask.add_argument("--scenes", type=int, default=60)
-    ask.add_argument("--held-out", type=int, default=24)
-    ask.add_argument("--side", type=int, default=1024)
+    ask.add_argument("--scenes", type=int, default=40)
+    ask.add_argument("--held-out", type=int, default=16)
+    ask.add_argument("--side", type=int, default=768)
     ask.add_argument("--epochs", type=int, default=150)
     args = ask.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
