@@ -83,8 +83,8 @@ fn the_newest_alerts_of_a_topic_are_shown_and_what_is_wrong_is_told() {
     // Packets of others beside what is no packet.
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", &broker).create().unwrap();
-    let topic = NewTopic::new(OTHERS, 1, TopicReplication::Fixed(1));
-    let made = admin.create_topics(&[topic], &AdminOptions::new());
+    let (topic, options) = ([NewTopic::new(OTHERS, 1, TopicReplication::Fixed(1))], AdminOptions::new());
+    let made = admin.create_topics(&topic, &options);
     tokio::runtime::Runtime::new().unwrap().block_on(made).unwrap()[0].clone().unwrap();
     let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", &broker).create().unwrap();
     let give = |payload: &[u8]| {
