@@ -6,6 +6,7 @@
 //! (`weights.rs`) on synthetic skies, half of them spoiled; its figures on skies that it never saw stand in
 //! `packaging/realbogus/README.md`. A network over pictures is [`crate::alert::Network`] (`drb`).
 
+#[allow(clippy::approx_constant, reason = "a trained weight may lie near a constant")]
 mod weights;
 
 use super::Candidate;
