@@ -1,14 +1,17 @@
 //! With a star catalogue installed a night's zero points and their colour term are the catalogue's; with a damaged one,
-//! and with orbits of rubbish, there is one line each, and the night makes the same alerts without them.
+//! with orbits of rubbish and with a network of wrong shapes, there is one line each, and the night makes the same alerts
+//! without them.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support {
+    pub mod beside;
     pub mod night;
 }
 
 use std::path::{Path, PathBuf};
 
 use nightjar::alert::read_packets;
+use support::beside::real_data;
 use support::night::{both, nightjar, small_night, succeed};
 
 /// The colour term that the catalogue is written with.
@@ -58,15 +61,17 @@ fn zero_point_and_colour_term_are_the_catalogues_and_a_damaged_one_costs_one_lin
     let path = |name: &str| folder.path().join(name);
     std::fs::write(path("stars.csv"), table).unwrap();
     succeed(nightjar().args(["catalogue", "build"]).arg(path("stars.csv")).arg("-o").arg(path("stars")));
-    let rehearse = |catalogue: &Path, orbits: Option<&Path>, out: &str| {
+    let rehearse = |catalogue: &Path, orbits: Option<&Path>, network: Option<&Path>, out: &str| {
         let mut command = nightjar();
         command.env("NIGHTJAR__CATALOGUES__STARS", catalogue);
-        if let Some(orbits) = orbits {
-            command.env("NIGHTJAR__CATALOGUES__ORBITS", orbits);
+        for (name, path) in [("CATALOGUES__ORBITS", orbits), ("ALERTS__REAL_BOGUS_MODEL", network)] {
+            if let Some(path) = path {
+                command.env(format!("NIGHTJAR__{name}"), path);
+            }
         }
         both(&succeed(command.arg("simulate").arg(&night).arg("--out").arg(path(out))))
     };
-    rehearse(&path("stars"), None, "run");
+    rehearse(&path("stars"), None, None, "run");
     let told = candidates(&path("run"));
     assert!(told.len() >= 3, "{}", told.len());
     let number = |key: &str| told[0][key].as_f64().unwrap();
@@ -93,13 +98,24 @@ fn zero_point_and_colour_term_are_the_catalogues_and_a_damaged_one_costs_one_lin
     let bytes = std::fs::read(path("stars")).unwrap();
     std::fs::write(path("half"), &bytes[..bytes.len() / 2]).unwrap();
     std::fs::write(path("orbits"), "rubbish\nmore rubbish\n").unwrap();
-    let said = rehearse(&path("half"), Some(&path("orbits")), "without");
+    // Weights of braai with an architecture that they are not of; without real data, weights that are none.
+    let braai = real_data().map(|data| data.join("dmitryduev+braai"));
+    let file = |end: &str| braai.as_ref().map(|folder| std::fs::read(folder.join(format!("d6_m7.{end}"))).unwrap());
+    let architecture = String::from_utf8(file("architecture.json").unwrap_or_default()).unwrap();
+    let wrong = architecture.replace("\"kernel_size\": [3, 3]", "\"kernel_size\": [5, 5]");
+    std::fs::write(path("d6_m7.architecture.json"), wrong).unwrap();
+    std::fs::write(path("d6_m7.weights.h5"), file("weights.h5").unwrap_or_default()).unwrap();
+    let said = rehearse(&path("half"), Some(&path("orbits")), Some(&path("d6_m7.weights.h5")), "without");
+    let of_network: Vec<&str> = said.lines().filter(|line| line.contains("the real-bogus model")).collect();
+    assert!(of_network.len() == 1 && of_network[0].contains("is not used"), "{said}");
+    assert!(braai.is_none() || of_network[0].contains("of another shape"), "{said}");
     assert_eq!(said.matches("the star catalogue is not used").count(), 1, "{said}");
     assert_eq!(said.matches("the orbits are not used").count(), 1, "{said}");
     let without = candidates(&path("without"));
     assert_eq!(without.len(), told.len());
     assert_eq!(without[0]["clrcoeff"], -999.0);
     assert_eq!(without[0]["nmtchps"], 0);
+    assert!(without.iter().all(|c| c["drb"] == -999.0 && c["drbversion"] == "none"));
     // The catalogue is half a magnitude away from the reference's zero point.
     assert!((without[0]["magzpsci"].as_f64().unwrap() - number("magzpsci")).abs() > 0.3);
 }

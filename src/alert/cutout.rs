@@ -2,18 +2,21 @@
 //!
 //! One 2880-byte header, one 63×63 image of 15,876 bytes padded to a block: 20,160 bytes, as in
 //! ZTF's packets. They are written here byte by byte because a general FITS library takes longer
-//! for three such files than everything else in a packet together. Readers: BOOM takes a single
+//! for three such files than everything else in a packet together, and compressed by
+//! [`super::deflate`]. Readers: BOOM takes a single
 //! header and at most 63×63 pixels, all take gzip. Pixels off the frame are NaN.
+
+use std::io::Write;
 
 use ndarray::Array2;
 
+use super::deflate::{Beginning, Deflate};
 use crate::detect::{CUTOUT_SIDE, Candidate, Conditions};
 
 /// Length of a FITS block, bytes.
 const BLOCK: usize = 2880;
-/// Compression level: the highest that costs no more than reading the pixels. Higher levels save
-/// 1 % for three times the time.
-const GZIP_LEVEL: i32 = 1;
+/// Length of a line of a FITS header, bytes.
+const CARD: usize = 80;
 
 /// Linear world coordinates at a candidate: where its cut-out lies on the sky.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -63,51 +66,73 @@ fn gnomonic(point: (f64, f64), centre: (f64, f64)) -> (f64, f64) {
     ((cos_d * sin_a / below).to_degrees(), ((sin_d * cos_0 - cos_d * sin_0 * cos_a) / below).to_degrees())
 }
 
-/// One gzipped FITS file of `pixels` in electrons.
-pub fn gzipped_fits(pixels: &Array2<f32>, wcs: &LocalWcs, compressor: &mut Gzip) -> Vec<u8> {
-    compressor.compress(&fits_bytes(pixels, wcs))
+/// Makes the pictures of packets; one a thread, so that the room it works in is made once.
+pub struct Stamps {
+    deflate: Deflate,
+    header: Vec<u8>,
+    pixels: Vec<[u8; 4]>,
 }
 
-/// A gzip compressor with the room it works in; one a thread.
-pub struct Gzip(libdeflater::Compressor);
-
-impl Gzip {
-    /// A compressor at the level of the packets.
+impl Stamps {
+    /// With no picture made.
     pub fn new() -> Self {
-        let level = libdeflater::CompressionLvl::new(GZIP_LEVEL).unwrap_or_default();
-        Self(libdeflater::Compressor::new(level))
+        Self { deflate: Deflate::new(), header: Vec::with_capacity(BLOCK), pixels: Vec::new() }
     }
 
-    fn compress(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut out = vec![0; self.0.gzip_compress_bound(bytes.len())];
-        // The bound holds whatever the bytes are, so the only error (no room) cannot come.
-        let length = self.0.gzip_compress(bytes, &mut out).unwrap_or_default();
-        out.truncate(length);
-        out
+    /// Gzipped FITS files of pictures in electrons; the header of pictures of one shape is made and
+    /// compressed once.
+    pub fn gzipped<const N: usize>(&mut self, pictures: [&Array2<f32>; N], wcs: &LocalWcs) -> [Vec<u8>; N] {
+        let mut beginning: Option<((usize, usize), Beginning)> = None;
+        pictures.map(|picture| {
+            let shape = picture.dim();
+            let (_, beginning) = match beginning.take() {
+                Some(made) if made.0 == shape => beginning.insert(made),
+                _ => {
+                    header(shape, wcs, &mut self.header);
+                    beginning.insert((shape, self.deflate.beginning(&self.header)))
+                }
+            };
+            self.pixels.clear();
+            match picture.as_slice() {
+                Some(values) => self.pixels.extend(values.iter().map(|value| value.to_be_bytes())),
+                None => self.pixels.extend(picture.iter().map(|value| value.to_be_bytes())),
+            }
+            self.pixels.resize(picture.len().next_multiple_of(BLOCK / 4), [0; 4]);
+            self.deflate.file(beginning, &self.pixels)
+        })
     }
 }
 
-impl Default for Gzip {
+impl Default for Stamps {
     fn default() -> Self {
         Self::new()
     }
 }
 
-fn fits_bytes(pixels: &Array2<f32>, wcs: &LocalWcs) -> Vec<u8> {
-    let (height, width) = pixels.dim();
-    let mut file = Vec::with_capacity(BLOCK + (width * height * 4).next_multiple_of(BLOCK));
-    let mut card = |keyword: &str, value: &str| file.extend_from_slice(format!("{keyword:<8}= {value:<70}").as_bytes());
-    card("SIMPLE", &format!("{:>20}", "T"));
+/// The header block of a picture of `shape` (rows, columns), into `file`.
+fn header((height, width): (usize, usize), wcs: &LocalWcs, file: &mut Vec<u8>) {
+    file.clear();
+    let mut card = |keyword: &str, value: std::fmt::Arguments<'_>| {
+        let end = file.len() + CARD;
+        // A `Vec` takes all that is written to it.
+        let _ = write!(file, "{keyword:<8}= {value}");
+        file.resize(end, b' ');
+    };
+    card("SIMPLE", format_args!("{:>20}", "T"));
     for (keyword, value) in
         [("BITPIX", -32), ("NAXIS", 2), ("NAXIS1", width as i64), ("NAXIS2", height as i64), ("WCSAXES", 2)]
     {
-        card(keyword, &format!("{value:>20}"));
+        card(keyword, format_args!("{value:>20}"));
     }
-    card("CTYPE1", "'RA---TAN'");
-    card("CTYPE2", "'DEC--TAN'");
-    card("CUNIT1", "'deg     '");
-    card("CUNIT2", "'deg     '");
-    card("RADESYS", "'ICRS    '");
+    for (keyword, value) in [
+        ("CTYPE1", "'RA---TAN'"),
+        ("CTYPE2", "'DEC--TAN'"),
+        ("CUNIT1", "'deg     '"),
+        ("CUNIT2", "'deg     '"),
+        ("RADESYS", "'ICRS    '"),
+    ] {
+        card(keyword, format_args!("{value}"));
+    }
     for (keyword, value) in [
         ("CRVAL1", wcs.sky.0),
         ("CRVAL2", wcs.sky.1),
@@ -118,28 +143,34 @@ fn fits_bytes(pixels: &Array2<f32>, wcs: &LocalWcs) -> Vec<u8> {
         ("CD2_1", wcs.cd[1][0]),
         ("CD2_2", wcs.cd[1][1]),
     ] {
-        card(keyword, &format!("{:>20}", format!("{value:.11E}")));
+        card(keyword, format_args!("{value:>20.11E}"));
     }
-    card("BUNIT", "'electron'");
+    card("BUNIT", format_args!("'electron'"));
     file.extend_from_slice(b"END");
     file.resize(BLOCK, b' ');
-    for value in pixels {
-        file.extend_from_slice(&value.to_be_bytes());
-    }
-    file.resize(file.len().next_multiple_of(BLOCK), 0);
-    file
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
 
     #[test]
     fn a_cutout_is_one_header_block_and_six_blocks_of_pixels() {
         let wcs = LocalWcs { sky: (10.0, -20.0), pixel: (32.0, 32.0), cd: [[-1e-4, 0.0], [0.0, 1e-4]] };
-        let file = fits_bytes(&Array2::from_elem((63, 63), f32::NAN), &wcs);
-        assert_eq!(file.len(), 20_160);
-        assert!(file[..BLOCK].is_ascii());
-        assert_eq!(&file[BLOCK..BLOCK + 4], &f32::NAN.to_be_bytes());
+        let [one, other] = Stamps::new()
+            .gzipped([&Array2::from_elem((63, 63), f32::NAN), &Array2::from_elem((40, 63), 1.5)], &wcs)
+            .map(|file| {
+                let mut plain = Vec::new();
+                flate2::read::GzDecoder::new(&file[..]).read_to_end(&mut plain).unwrap();
+                plain
+            });
+        assert_eq!(one.len(), 20_160);
+        assert!(one[..BLOCK].is_ascii());
+        assert_eq!(&one[BLOCK..BLOCK + 4], &f32::NAN.to_be_bytes());
+        assert_eq!(other.len(), 5 * BLOCK);
+        let naxis2 = &other[4 * CARD..5 * CARD];
+        assert!(naxis2.starts_with(b"NAXIS2  =                   40 "), "{}", String::from_utf8_lossy(naxis2));
     }
 }

@@ -12,6 +12,7 @@ mod asteroid;
 mod candidate;
 mod container;
 mod cutout;
+mod deflate;
 mod identifiers;
 mod network;
 mod read;
@@ -40,7 +41,7 @@ use crate::catalogue::StarCatalogue;
 use crate::detect::{Candidate, Cutouts, Detections};
 use crate::history::{Past, PriorEpoch, Sighting};
 use crate::time::NightName;
-use cutout::{Gzip, LocalWcs, gzipped_fits};
+use cutout::{LocalWcs, Stamps};
 use record::{AlertRecord, CutoutRecord, Epochs};
 
 /// What is the same for every alert of a night.
@@ -259,19 +260,18 @@ fn packet(
 /// The three pictures under the names that ZTF gives them.
 fn pictures(cutouts: &Cutouts, wcs: &LocalWcs, numbered: &Numbered<'_>, pid: i64) -> [CutoutRecord; 3] {
     thread_local! {
-        static GZIP: RefCell<Gzip> = RefCell::new(Gzip::new());
+        static STAMPS: RefCell<Stamps> = RefCell::new(Stamps::new());
     }
     let candid = numbered.candid;
-    let difference = if numbered.candidate.positive { "scimref" } else { "refmsci" };
+    let kind = if numbered.candidate.positive { "scimref" } else { "refmsci" };
+    let [science, template, difference] = STAMPS
+        .with_borrow_mut(|stamps| stamps.gzipped([&cutouts.science, &cutouts.template, &cutouts.difference], wcs));
     [
-        (format!("candid{candid}_pid{pid}_targ_sci.fits.gz"), &cutouts.science),
-        (format!("candid{candid}_ref.fits.gz"), &cutouts.template),
-        (format!("candid{candid}_pid{pid}_targ_{difference}.fits.gz"), &cutouts.difference),
+        (format!("candid{candid}_pid{pid}_targ_sci.fits.gz"), science),
+        (format!("candid{candid}_ref.fits.gz"), template),
+        (format!("candid{candid}_pid{pid}_targ_{kind}.fits.gz"), difference),
     ]
-    .map(|(file_name, pixels)| {
-        let stamp = GZIP.with_borrow_mut(|gzip| gzipped_fits(pixels, wcs, gzip));
-        CutoutRecord { file_name, stamp }
-    })
+    .map(|(file_name, stamp)| CutoutRecord { file_name, stamp })
 }
 
 fn encoded(record: &AlertRecord<'_>, profile: Profile) -> Result<Vec<u8>, AlertError> {

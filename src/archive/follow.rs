@@ -26,7 +26,7 @@ const CALL: Duration = Duration::from_secs(30);
 /// How long joining the group may take: members that died are waited for.
 const LONGEST_JOINING_S: f64 = 90.0;
 /// How long the broker may be silent at the start.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is archived, and how.
 #[derive(Debug, Clone)]
@@ -152,7 +152,7 @@ impl Hands {
     }
 }
 
-fn fault(doing: &str, error: &KafkaError) -> ArchiveError {
+pub(super) fn fault(doing: &str, error: &KafkaError) -> ArchiveError {
     let advice = match error.rdkafka_error_code() {
         Some(Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed) => {
             "the account needs Read on the topics and on the group"
@@ -237,15 +237,20 @@ fn look_for_topics(consumer: &BaseConsumer<Hands>, plan: &Plan) -> Result<(), Ar
     let patterns = plan.topics.iter().any(|topic| topic.starts_with('^'));
     for name in plan.topics.iter().filter(|topic| !topic.starts_with('^')) {
         if !there.contains(name.as_str()) {
-            let some: Vec<&str> = there.iter().take(8).copied().collect();
-            let list = if some.is_empty() { "none".to_owned() } else { some.join(", ") };
-            return Err(ArchiveError::Asked(format!("there is no topic {name}; there are: {list}")));
+            return Err(no_topic(name, there.into_iter()));
         }
     }
     if there.is_empty() && patterns {
         tracing::info!("there is no topic yet: it is waited for");
     }
     Ok(())
+}
+
+/// That there is no such topic, and which there are.
+pub(super) fn no_topic<'a>(name: &str, there: impl Iterator<Item = &'a str>) -> ArchiveError {
+    let some: Vec<&str> = there.filter(|name| !name.starts_with("__")).take(8).collect();
+    let list = if some.is_empty() { "none".to_owned() } else { some.join(", ") };
+    ArchiveError::Asked(format!("there is no topic {name}; there are: {list}"))
 }
 
 struct Follower {

@@ -23,6 +23,7 @@ mod follow;
 mod index;
 mod keep;
 mod kind;
+mod newest;
 mod packet;
 mod rebuild;
 mod remembered;
@@ -33,6 +34,7 @@ use std::path::{Path, PathBuf};
 
 pub use container::Codec;
 pub use follow::{Done, Plan, follow};
+pub use newest::{Read, newest};
 pub use rebuild::{Rebuilt, rebuild};
 pub use verify::{Compared, NightReport, verify_files, verify_topics};
 

@@ -6,7 +6,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::Failure;
+use super::broker::Broker;
 use crate::alert::{MOST_ON_A_SHEET, Packet, read_packets, sheet};
+use crate::archive;
 use crate::settings::Settings;
 
 /// Largest file that is opened, bytes.
@@ -17,11 +19,23 @@ const LARGEST_FILE: u64 = 512 << 20;
 #[command(after_help = "Examples:
   nightjar alert /tmp/night/alerts
   nightjar alert --best 10 --png sheet.png /tmp/night/alerts
-  nightjar alert --json 2475433850015015000.avro | jq .candidate.magpsf")]
+  nightjar alert --json 2475433850015015000.avro | jq .candidate.magpsf
+  nightjar alert --topic nightjar_20261124_programid1 --last 50 --best 10 --png sheet.png
+
+From a topic it shows the newest alerts; it joins no group and leaves no trace there. Without --brokers and --kafka it
+goes to [uplink] brokers, as the daemon does.")]
 pub struct Args {
     /// Packets (.avro), or folders of them
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "topic", conflicts_with = "topic", value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// A topic of Kafka instead of files
+    #[arg(long, value_name = "TOPIC")]
+    topic: Option<String>,
+    /// So many of the topic's newest alerts
+    #[arg(long, value_name = "N", default_value_t = 20, requires = "topic", value_parser = clap::value_parser!(u16).range(1..=5000))]
+    last: u16,
+    #[command(flatten)]
+    broker: Broker,
     /// Only the best alert of each of the N best objects, by real-bogus score, then signal to noise
     #[arg(long, value_name = "N")]
     best: Option<usize>,
@@ -34,25 +48,11 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(args: &Args, _settings: &Settings) -> Result<(), Failure> {
-    let mut files = Vec::new();
-    for file in &args.files {
-        collect(file, &mut files)?;
-    }
-    if files.is_empty() {
-        return Err(Failure::Input("no .avro file in there; name packets, or a folder that holds some".into()));
-    }
-    let mut packets = Vec::new();
-    let mut unreadable = 0;
-    for file in &files {
-        match read(file) {
-            Ok(found) => packets.extend(found),
-            Err(failure) => {
-                unreadable += 1;
-                eprintln!("nightjar: {failure}");
-            }
-        }
-    }
+pub fn run(args: &Args, settings: &Settings) -> Result<(), Failure> {
+    let Opened { packets, unreadable, all } = match &args.topic {
+        Some(topic) => from_topic(topic, args, settings)?,
+        None => from_files(&args.files)?,
+    };
     let mut shown: Vec<&Packet> = packets.iter().collect();
     if let Some(best) = args.best {
         shown.sort_by(|a, b| worth(b).partial_cmp(&worth(a)).unwrap_or(std::cmp::Ordering::Equal));
@@ -70,8 +70,57 @@ pub fn run(args: &Args, _settings: &Settings) -> Result<(), Failure> {
     }
     match unreadable {
         0 => Ok(()),
-        n => Err(Failure::Input(format!("{n} of {} files are not packets that can be read", files.len()))),
+        n if args.topic.is_some() => Err(Failure::Input(format!("{n} of {all} messages are not packets that can be read"))),
+        n => Err(Failure::Input(format!("{n} of {all} files are not packets that can be read"))),
     }
+}
+
+/// What was found.
+struct Opened {
+    packets: Vec<Packet>,
+    /// Files or messages that hold none; each was told of.
+    unreadable: usize,
+    /// Files or messages.
+    all: usize,
+}
+
+fn from_files(named: &[PathBuf]) -> Result<Opened, Failure> {
+    let mut files = Vec::new();
+    for file in named {
+        collect(file, &mut files)?;
+    }
+    if files.is_empty() {
+        return Err(Failure::Input("no .avro file in there; name packets, or a folder that holds some".into()));
+    }
+    Ok(opened(files.iter().map(|file| read(file))))
+}
+
+fn from_topic(topic: &str, args: &Args, settings: &Settings) -> Result<Opened, Failure> {
+    let messages = archive::newest(&args.broker.config(settings)?, topic, args.last.into())?;
+    if messages.is_empty() {
+        eprintln!("nightjar: {topic} holds no message");
+    }
+    Ok(opened(messages.iter().map(|message| {
+        let (partition, offset) = message.place;
+        let refused = |error| Failure::Input(format!("{topic}, partition {partition}, offset {offset}: {error}"));
+        read_packets(&message.payload).map_err(refused)
+    })))
+}
+
+/// The packets of all that can be read; the rest is told of.
+fn opened(each: impl Iterator<Item = Result<Vec<Packet>, Failure>>) -> Opened {
+    let mut opened = Opened { packets: Vec::new(), unreadable: 0, all: 0 };
+    for one in each {
+        opened.all += 1;
+        match one {
+            Ok(found) => opened.packets.extend(found),
+            Err(failure) => {
+                opened.unreadable += 1;
+                eprintln!("nightjar: {failure}");
+            }
+        }
+    }
+    opened
 }
 
 /// `path`, or the packets below it in order of their names.

@@ -2,13 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use rdkafka::config::ClientConfig;
-
 use super::Failure;
+use super::broker::Broker;
 use crate::archive::{self, Codec, NightReport, Plan};
-use crate::night::values;
 use crate::service::shutdown::{Request, Shutdown, catch_signals};
-use crate::service::{credentials, systemd};
+use crate::service::systemd;
 use crate::settings::Settings;
 
 /// Arguments of `nightjar archive`.
@@ -48,17 +46,6 @@ enum Action {
         #[command(flatten)]
         broker: Broker,
     },
-}
-
-/// Where Kafka is.
-#[derive(Debug, clap::Args)]
-struct Broker {
-    /// The brokers, HOST:PORT with commas between
-    #[arg(long, value_name = "HOST:PORT")]
-    brokers: Option<String>,
-    /// A file of librdkafka's properties, one `name = value` a line; the password may come as the credential kafka-password
-    #[arg(long, value_name = "FILE")]
-    kafka: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -112,7 +99,7 @@ fn follow(args: &Follow, settings: &Settings) -> Result<(), Failure> {
         to_end: args.to_end,
         from_files: args.from_files,
     };
-    let config = config(&args.broker, settings)?;
+    let config = args.broker.config(settings)?;
     let shutdown = Shutdown::new();
     let asked = shutdown.clone();
     catch_signals(move |request| {
@@ -147,8 +134,8 @@ fn verify(out: &Path, night: Option<&str>, broker: &Broker) -> Result<(), Failur
         }
         faults += found.len();
     }
-    if broker.brokers.is_some() || broker.kafka.is_some() {
-        let config = properties(broker)?;
+    if broker.is_named() {
+        let config = broker.properties()?;
         for found in archive::verify_topics(&config, &reports)? {
             println!(
                 "{}: {} alerts in the topic, {} of them here, {} missing, {} twice, {} to come, {} here alone",
@@ -173,47 +160,4 @@ fn verify(out: &Path, night: Option<&str>, broker: &Broker) -> Result<(), Failur
             "{n} faults; what is missing is fetched again by `nightjar archive --from-files` while Kafka has it: first move the damaged files away"
         ))),
     }
-}
-
-/// The client's properties: of the command line, else of the settings.
-fn config(broker: &Broker, settings: &Settings) -> Result<ClientConfig, Failure> {
-    if broker.brokers.is_some() || broker.kafka.is_some() {
-        return properties(broker);
-    }
-    if settings.uplink.brokers.is_empty() {
-        return Err(Failure::Input("no broker is named; give --brokers HOST:PORT, or [uplink] brokers".into()));
-    }
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", settings.uplink.brokers.join(","));
-    let security = values::security(settings, credentials::folder().as_deref()).map_err(Failure::input)?;
-    for (name, value) in security.properties() {
-        config.set(name, value);
-    }
-    Ok(config)
-}
-
-fn properties(broker: &Broker) -> Result<ClientConfig, Failure> {
-    let mut config = ClientConfig::new();
-    if let Some(path) = &broker.kafka {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::Settings(format!("{}: {error}; name a readable file with --kafka", path.display())))?;
-        for (number, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with(['#', '!']) {
-                continue;
-            }
-            let Some((name, value)) = line.split_once('=') else {
-                let what = format!("{}, line {}: '{line}' is not name = value; correct it", path.display(), number + 1);
-                return Err(Failure::Settings(what));
-            };
-            config.set(name.trim(), value.trim());
-        }
-        if let Ok(password) = credentials::read(credentials::folder().as_deref(), "kafka-password") {
-            config.set("sasl.password", password);
-        }
-    }
-    if let Some(brokers) = &broker.brokers {
-        config.set("bootstrap.servers", brokers);
-    }
-    Ok(config)
 }

@@ -3,6 +3,7 @@
 //! A command's `run` takes its arguments and the checked settings and returns; what goes to another
 //! program it prints on stdout, everything else on stderr.
 
+mod broker;
 mod camera_line;
 mod progress;
 

@@ -107,6 +107,12 @@ pub struct Candidate {
     /// Chi² of a point source less that of a particle's track, on the science image: positive for tracks.
     /// Nothing where the reference is not empty, or the source far too sharp.
     pub track: Option<f64>,
+    /// What the reference holds there, in units of the flux's error.
+    pub reference_snr: f64,
+    /// Its width over that of the science PSF.
+    pub width: f64,
+    /// Deepest opposite score within 1.4 FWHM over its own, 0 to 1 and more.
+    pub opposite: f64,
     /// Whether it is worth a fit as a trail.
     pub may_trail: bool,
     /// Whether it fits the PSF so well that nothing but a long track in its place speaks against it.
@@ -135,7 +141,7 @@ pub struct Candidate {
     pub sky: f64,
     /// Distance to the nearest edge, pixels (`mindtoedge`).
     pub edge_distance: f64,
-    /// Real-bogus score from shape and context, 0 to 1.
+    /// Real-bogus score from shape and context ([`super::real_bogus`]), 0 to 1.
     pub rb: f64,
     /// Length of the trail of a moving source, pixels; 0 for a point.
     pub trail_px: f64,

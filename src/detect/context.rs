@@ -6,6 +6,9 @@ use crate::register::stars::{Star, StarList};
 use crate::register::{MatchedStar, Registration};
 use crate::wcs::Wcs;
 
+/// Signal to noise from which a star's photons hide nothing else.
+const BRIGHT: f64 = 100.0;
+
 /// What the reference knows, as the measurement needs it.
 #[derive(Debug, Clone, Copy)]
 pub struct ReferenceContext<'a> {
@@ -38,6 +41,8 @@ pub struct Neighbours<'a> {
     by_x: Vec<&'a Star>,
     /// PSF flux over aperture flux of stars.
     aperture_correction: f64,
+    /// Scatter of that among bright stars beyond their photons, as a part: what the one correction of all is wrong by.
+    correction_scatter: f64,
     /// Typical size of stars.
     star_size: f64,
 }
@@ -47,7 +52,7 @@ impl<'a> Neighbours<'a> {
     pub fn new(context: &'a ReferenceContext<'a>, registration: &Registration) -> Self {
         let mut by_x: Vec<&Star> = context.stars.stars.iter().collect();
         by_x.sort_by(|a, b| a.x.total_cmp(&b.x));
-        let mut neighbours = Self { context, by_x, aperture_correction: 1.0, star_size: 1.0 };
+        let mut neighbours = Self { context, by_x, aperture_correction: 1.0, correction_scatter: 0.0, star_size: 1.0 };
         let on_reference: Vec<(&Star, &MatchedStar)> = registration
             .matched
             .iter()
@@ -56,6 +61,11 @@ impl<'a> Neighbours<'a> {
         let correction = median(on_reference.iter().map(|(star, m)| m.reference_flux / star.flux).collect());
         let size = median(on_reference.iter().map(|(star, _)| star.size).collect());
         neighbours.aperture_correction = correction.unwrap_or(1.0);
+        let off = on_reference
+            .iter()
+            .filter(|(star, _)| star.snr > BRIGHT)
+            .map(|(star, m)| (m.reference_flux / (star.flux * neighbours.aperture_correction) - 1.0).abs());
+        neighbours.correction_scatter = 1.4826 * median(off.collect()).unwrap_or(0.0);
         neighbours.star_size = size.unwrap_or(1.0).max(0.1);
         neighbours
     }
@@ -81,7 +91,7 @@ impl<'a> Neighbours<'a> {
             ra,
             dec,
             mag: self.context.zero_point.0 - 2.5 * (star.flux * self.aperture_correction).max(1e-3).log10(),
-            mag_err: 1.0857 / star.snr.max(1.0),
+            mag_err: 1.0857 * (1.0 / star.snr.max(1.0)).hypot(self.correction_scatter),
             chi: (1.0 + (sharp * star.snr / 10.0).powi(2)).sqrt(),
             sharp,
         })

@@ -37,6 +37,7 @@ mod particle;
 pub mod peaks;
 pub mod photometry;
 mod place;
+pub mod real_bogus;
 pub mod rules;
 pub mod shape;
 mod tracks;
@@ -164,6 +165,7 @@ pub fn detect(difference: &Difference, reference: &ReferenceContext<'_>, thresho
     remove_twins(&mut candidates, fwhm);
     tracks::join(&measure, &mut candidates, fwhm);
     echoes::reject(&mut candidates, fwhm + difference.registration.psf_reference.fwhm_at(centre.0, centre.1));
+    candidates.iter_mut().for_each(|one| one.rb = real_bogus::score(&real_bogus::evidence(one)));
     candidates.sort_by(|a, b| a.y.total_cmp(&b.y).then(a.x.total_cmp(&b.x)));
     let frame = &difference.science;
     let (science, resampled) = (fwhm, difference.registration.psf_reference.fwhm_at(centre.0, centre.1));
@@ -279,7 +281,10 @@ impl Measure<'_> {
             class_star: class_star(&shape, psf_fwhm, peak.snr),
             sky: cutout.map_or(0.0, level_around),
             edge_distance: rules::edge_distance(fit.x, fit.y, width, height),
-            rb: real_bogus(&fit, &shape, peak.snr),
+            rb: 0.0,
+            reference_snr: fit.reference_snr,
+            width: shape.fwhm / psf_fwhm,
+            opposite: shape.opposite,
             trail_px: 0.0,
             core_chi: fit.core_chi,
             sharpness: fit.sharpness,
@@ -302,18 +307,6 @@ fn class_star(shape: &shape::Shape, psf_fwhm: f64, snr: f64) -> f64 {
     let excess = (shape.fwhm / psf_fwhm).ln();
     let tolerance = 0.15 + 2.0 / snr.max(1.0);
     (-0.5 * (excess / tolerance).powi(2)).exp()
-}
-
-/// Real-bogus score from shape and context: a logistic function of the PSF's chi² in the core, the share of
-/// negative and bad pixels, and the opposite lobe; 0.5 where a candidate is as doubtful as not.
-fn real_bogus(fit: &fit::Fit, shape: &shape::Shape, snr: f64) -> f64 {
-    let chi = ((fit.core_chi - 1.0) / (1.0 + 0.01 * snr * snr)).max(0.0);
-    let odds = 3.0 + 0.1 * snr.min(20.0)
-        - 1.5 * chi
-        - 0.25 * f64::from(shape.nneg)
-        - 0.5 * f64::from(shape.nbad)
-        - 4.0 * (shape.opposite - 0.3).max(0.0);
-    1.0 / (1.0 + (-odds).exp())
 }
 
 fn median_of(values: &Array2<f32>) -> f64 {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::leavings::{LeavingsError, fault};
-use crate::detect::{Candidate, Detections};
+use crate::detect::{Candidate, Detections, real_bogus};
 use crate::exposure::ExposureId;
 
 /// The table being written.
@@ -24,7 +24,7 @@ impl CandidateTable {
     /// When it cannot be written.
     pub fn create(path: &Path) -> Result<Self, LeavingsError> {
         let mut writer = csv::WriterBuilder::new().has_headers(false).from_path(path).map_err(fault(path))?;
-        writer.write_record(COLUMNS).map_err(fault(path))?;
+        writer.write_record(COLUMNS.iter().chain(&real_bogus::NAMES)).map_err(fault(path))?;
         Ok(Self { path: path.to_owned(), writer })
     }
 
@@ -70,6 +70,7 @@ struct Line<'a> {
     core_chi: f64,
     sharpness: f64,
     track: Option<f64>,
+    evidence: [f64; real_bogus::INPUTS],
 }
 
 impl<'a> Line<'a> {
@@ -101,11 +102,12 @@ impl<'a> Line<'a> {
             core_chi: round(c.core_chi, 3),
             sharpness: round(c.sharpness, 2),
             track: c.track.map(|track| round(track, 1)),
+            evidence: real_bogus::evidence(c).map(|x| round(f64::from(x), 4)),
         }
     }
 }
 
-/// The header of `candidates.csv`: the fields of [`Line`] in their order.
+/// The header of `candidates.csv`: the fields of [`Line`] in their order, but for the evidence of `rb`, which comes last.
 const COLUMNS: [&str; 25] = [
     "exposure",
     "x",

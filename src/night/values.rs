@@ -9,6 +9,7 @@ use crate::alert::{AlertParameters, Network, Profile, alert_schema};
 use crate::asteroids::{Asteroids, Observatory, Orbits, OrbitsError, Rubbish};
 use crate::camera::HeaderFallbacks;
 use crate::catalogue::{CatalogueError, StarCatalogue};
+use crate::detect::real_bogus;
 use crate::registry::{Client, Numbers};
 use crate::service::credentials::{self, CredentialError};
 use crate::settings::{self, Settings, SubtractMethod};
@@ -16,9 +17,6 @@ use crate::spool::disk::Disk;
 use crate::spool::{Order, SpoolParameters};
 use crate::subtract::method::Method;
 use crate::uplink::{Delivery, Security, TlsParameters, TopicParameters, UplinkParameters};
-
-/// Version of the score from shape and context that fills `rb`.
-const REAL_BOGUS_VERSION: &str = "shape-1";
 
 /// For headers that lack something. The settings have been checked.
 pub fn header_fallbacks(settings: &Settings) -> HeaderFallbacks {
@@ -46,7 +44,7 @@ pub fn bare_alert_parameters(settings: &Settings) -> AlertParameters {
         program_pi: settings.observatory.name.clone(),
         rcid: settings.detector.rcid,
         filters: settings.filters.clone(),
-        rb_version: REAL_BOGUS_VERSION.to_owned(),
+        rb_version: real_bogus::VERSION.to_owned(),
         star_catalogue: None,
         asteroids: None,
         network: None,

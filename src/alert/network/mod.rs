@@ -19,7 +19,7 @@ use serde::Deserialize;
 use crate::detect::CUTOUT_SIDE;
 pub use hdf5::WeightsError;
 use hdf5::{Array, read_arrays};
-use layers::{Activation, Layer, Shape};
+use layers::{Activation, Kernels, Layer, Shape};
 
 /// What is put where a picture is too small.
 const PADDING: f32 = 1e-9;
@@ -204,7 +204,7 @@ fn layer_of(layer: &LayerOf, arrays: &mut BTreeMap<String, Array>) -> Result<Opt
         }
         let matrix =
             Array2::from_shape_vec((kernel.values.len() / units, units), kernel.values).map_err(|_| shapes())?;
-        Ok((matrix, Array1::from(bias.values), kernel.shape))
+        Ok((matrix, bias.values, kernel.shape))
     };
     Ok(match layer.class_name.as_str() {
         "InputLayer" | "Dropout" => None,
@@ -216,8 +216,7 @@ fn layer_of(layer: &LayerOf, arrays: &mut BTreeMap<String, Array>) -> Result<Opt
             if config.kernel_size != Some((shape[0], shape[1])) {
                 return Err(shapes());
             }
-            let activation = activation()?;
-            Some(Layer::Convolution { rows: shape[0], columns: shape[1], weights: matrix, bias, activation })
+            Some(Layer::Convolution(Kernels::new((shape[0], shape[1]), &matrix, &bias, activation()?)))
         }
         "MaxPooling2D" => {
             let (rows, columns) = config.pool_size.unwrap_or((2, 2));
@@ -229,7 +228,7 @@ fn layer_of(layer: &LayerOf, arrays: &mut BTreeMap<String, Array>) -> Result<Opt
         "Flatten" => Some(Layer::Flatten),
         "Dense" => {
             let (matrix, bias, _) = weights(2)?;
-            Some(Layer::Dense { weights: matrix, bias, activation: activation()? })
+            Some(Layer::Dense(Kernels::new((1, 1), &matrix, &bias, activation()?)))
         }
         other => return Err(unknown(other)),
     })
