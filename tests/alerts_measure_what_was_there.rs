@@ -75,9 +75,11 @@ struct Found {
     y: f64,
 }
 
-/// One night for all tests: its alerts, the changes that count with the alerts that tell of them, the truth, and all
-/// that was detected.
-static NIGHT: LazyLock<(Vec<Packet>, Vec<Pair>, Vec<Truth>, Vec<Found>)> = LazyLock::new(|| {
+/// The alerts of a night, the changes that count with the alerts that tell of them, the truth, and all that was detected.
+type Night = (Vec<Packet>, Vec<Pair>, Vec<Truth>, Vec<Found>);
+
+/// One night for all tests.
+static NIGHT: LazyLock<Night> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
     let (night, run) = (folder.path().join("night"), folder.path().join("run"));
     let request =

@@ -7,15 +7,19 @@ mod alerts;
 #[path = "support/kafka.rs"]
 mod kafka;
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kafka::Kafka;
 use nightjar::exposure::ExposureId;
+use nightjar::spool::disk::Disk;
+use nightjar::spool::store::{Entry, Reading, Room, Store, Writing};
 use nightjar::spool::{Order, Spool, SpoolError, SpoolParameters};
 use nightjar::uplink::{Delivery, TopicParameters, Uplink, UplinkParameters};
 
@@ -220,4 +224,87 @@ fn make_topic_with_small_limit(kafka: &Kafka) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let made = runtime.block_on(admin.create_topics([&topic], &AdminOptions::new())).unwrap();
     assert!(made[0].is_ok(), "{made:?}");
+}
+
+/// A disk that becomes read-only, as ext4 does after an error.
+struct Worn {
+    disk: Disk,
+    read_only: Arc<AtomicBool>,
+}
+
+impl Worn {
+    fn writes<T>(&self, write: impl FnOnce(&Disk) -> io::Result<T>) -> io::Result<T> {
+        if self.read_only.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        write(&self.disk)
+    }
+}
+
+impl Store for Worn {
+    fn make_folder(&self, folder: &str) -> io::Result<()> {
+        self.writes(|disk| disk.make_folder(folder))
+    }
+    fn create(&self, name: &str, bytes: u64) -> io::Result<Box<dyn Writing>> {
+        self.writes(|disk| disk.create(name, bytes))
+    }
+    fn open(&self, name: &str) -> io::Result<Box<dyn Reading>> {
+        self.disk.open(name)
+    }
+    fn cut(&self, name: &str, bytes: u64) -> io::Result<()> {
+        self.writes(|disk| disk.cut(name, bytes))
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.writes(|disk| disk.rename(from, to))
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.writes(|disk| disk.remove(name))
+    }
+    fn sync_folder(&self, folder: &str) -> io::Result<()> {
+        self.writes(|disk| disk.sync_folder(folder))
+    }
+    fn list(&self, folder: &str) -> io::Result<Vec<Entry>> {
+        self.disk.list(folder)
+    }
+    fn lock(&self, name: &str) -> io::Result<Option<Box<dyn Any + Send + Sync>>> {
+        self.disk.lock(name)
+    }
+    fn room(&self) -> io::Result<Room> {
+        self.disk.room()
+    }
+    fn place(&self) -> String {
+        self.disk.place()
+    }
+}
+
+#[test]
+fn a_disk_that_takes_no_writes_any_more_is_emptied_to_kafka_all_the_same() {
+    let Some(mut kafka) = Kafka::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let read_only = Arc::new(AtomicBool::new(false));
+    let worn = || Worn { disk: Disk::at(folder.path()), read_only: read_only.clone() };
+    let spool = Arc::new(Spool::open_on(Arc::new(worn()), SpoolParameters::default()).unwrap());
+    let names: BTreeSet<String> = (0..12).map(|n| format!("e{n:05}")).collect();
+    for name in &names {
+        spool.append(&ExposureId::from_stored(name.as_str()), &alerts::exposure(name, COUNT, BYTES)).unwrap();
+    }
+    read_only.store(true, Ordering::SeqCst);
+    let uplink = Uplink::start(parameters(&kafka.bootstrap()), spool.clone()).unwrap();
+    while spool.status().waiting_exposures > 8 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // A new session in the middle of it asks the broker how far it was.
+    kafka.restart();
+    assert!(uplink.drain(Duration::from_secs(120)), "{:?}", uplink.status());
+    drop(uplink);
+    drop(spool);
+    check(&kafka, &names);
+    // The disk is mended: files that are still there, and were sent, are not sent again.
+    read_only.store(false, Ordering::SeqCst);
+    let spool = Arc::new(Spool::open_on(Arc::new(worn()), SpoolParameters::default()).unwrap());
+    assert_eq!(spool.status().waiting_exposures, 12, "nothing could be moved");
+    let uplink = Uplink::start(parameters(&kafka.bootstrap()), spool).unwrap();
+    assert!(uplink.drain(Duration::from_secs(60)), "{:?}", uplink.status());
+    drop(uplink);
+    check(&kafka, &names);
 }

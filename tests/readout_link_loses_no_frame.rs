@@ -163,6 +163,24 @@ fn an_exposure_on_command_is_taken_once_however_often_it_is_asked_for() {
     assert!(pair.now - now >= Duration::from_secs(30));
 }
 
+/// The camera has the frame; a host that named it as missed meanwhile would count it twice.
+#[test]
+fn a_frame_whose_camera_was_away_for_minutes_is_late_and_not_missed() {
+    let mut pair = quiet((64, 64));
+    pair.until(5, |event| matches!(event, Event::Up).then_some(())).unwrap();
+    let now = pair.now;
+    assert_eq!(pair.host.expose(LIGHT, now), Some(1));
+    pair.until(2, |_| None::<()>);
+    pair.unplug_for(Duration::from_secs(300));
+    let mut missed = Vec::new();
+    let frame = pair.until(400, |event| {
+        missed.extend(missed_of(event));
+        frame_of(event)
+    });
+    assert_eq!(frame.unwrap().frame, 1);
+    assert!(missed.is_empty() && pair.now - now >= Duration::from_secs(300), "{missed:?}");
+}
+
 #[test]
 fn every_state_has_a_deadline() {
     // A camera whose exposure never ends.

@@ -164,6 +164,12 @@ impl Pair {
         true
     }
 
+    /// Pulls the cable out for so long.
+    pub fn unplug_for(&mut self, time: Duration) {
+        self.cut();
+        self.back_at = Some(self.now + time);
+    }
+
     fn cut(&mut self) {
         self.to_host.on_its_way.clear();
         self.to_camera.on_its_way.clear();
