@@ -16,13 +16,14 @@ use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr};
 
 use super::ArchiveError;
 use super::container::Codec;
+use super::end::{nothing_follows, probe};
 use super::folder::Folder;
 use super::keep::{Due, Keeper, Message};
 use crate::service::clock::Stopwatch;
 use crate::service::shutdown::Shutdown;
 
 /// What a call to the group's coordinator may take.
-const CALL: Duration = Duration::from_secs(30);
+pub(super) const CALL: Duration = Duration::from_secs(30);
 /// How long joining the group may take: members that died are waited for.
 const LONGEST_JOINING_S: f64 = 90.0;
 /// How long the broker may be silent at the start.
@@ -213,20 +214,6 @@ fn consumer(config: &ClientConfig, plan: &Plan, name: &str, hands: Hands) -> Res
         config.set(name, value);
     }
     config.create_with_context(hands).map_err(|error| fault("making the consumer", &error))
-}
-
-/// A consumer that looks whether anything comes after positions, one topic at a time: the event of a
-/// partition's end does not name the topic.
-fn probe(config: &ClientConfig) -> Result<BaseConsumer, ArchiveError> {
-    let mut config = config.clone();
-    config
-        .set("client.id", "nightjar-archive")
-        .set("group.id", "nightjar-archive-probe")
-        .set("enable.auto.commit", "false")
-        .set("auto.offset.reset", "earliest")
-        .set("isolation.level", "read_committed")
-        .set("enable.partition.eof", "true");
-    config.create().map_err(|error| fault("making the consumer", &error))
 }
 
 /// A topic that is named must be there; a pattern waits for its night.
@@ -420,30 +407,6 @@ fn positions(due: &Due, after: bool) -> TopicPartitionList {
         let _ = list.add_partition_offset(&due.topic, *partition, offset);
     }
     list
-}
-
-/// Whether each of these partitions ends at its `next` for readers of committed messages.
-fn nothing_follows(probe: &BaseConsumer, topic: &str, nexts: &[(i32, i64)]) -> bool {
-    let mut list = TopicPartitionList::new();
-    for (partition, next) in nexts {
-        let offset = if *next == 0 { Offset::Beginning } else { Offset::Offset(*next) };
-        if list.add_partition_offset(topic, *partition, offset).is_err() {
-            return false;
-        }
-    }
-    if probe.assign(&list).is_err() {
-        return false;
-    }
-    let mut open: BTreeSet<i32> = nexts.iter().map(|(partition, _)| *partition).collect();
-    let watch = Stopwatch::start();
-    while !open.is_empty() && watch.elapsed() < CALL {
-        match probe.poll(Duration::from_millis(100)) {
-            Some(Err(KafkaError::PartitionEOF(partition))) => _ = open.remove(&partition),
-            Some(Ok(_)) => return false,
-            Some(Err(_)) | None => {}
-        }
-    }
-    open.is_empty()
 }
 
 fn headers(message: &BorrowedMessage<'_>) -> Vec<(String, String)> {

@@ -18,6 +18,7 @@
 
 mod container;
 mod corners;
+mod end;
 mod folder;
 mod follow;
 mod index;
