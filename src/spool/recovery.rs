@@ -56,7 +56,7 @@ pub enum Finding {
     Identity(Uuid),
     /// The broker knows of exposures that this disk does not.
     #[error(
-        "this spool is an older copy of one that went on: the broker has exposures up to {broker}, here the last is {here}; none is lost or sent twice; make sure that no other host runs on a copy"
+        "this spool is an older copy of one that went on: the broker has exposures up to {broker}, here the last is {here}; what one of them sent the other does not send again; make sure that no other host runs on a copy: frames that wait in both would become alerts twice"
     )]
     Restored {
         /// Last number that the broker knows.
